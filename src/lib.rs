@@ -1,0 +1,14 @@
+//! A relay for IntelMQ events between CERTs: one node per CERT, a list of peers, signed envelopes,
+//! a durable log, a seen set against loops and duplicates, and a policy that decides who may have what.
+//!
+//! Data flows one way through the rooms below; each imports only from those under it
+//! (`docs/architecture.md` has the picture, `tests/tidy.rs` checks the order):
+//!
+//! `cli → node → { net, intelmq, watch } → accept → store → { policy, link } → config → envelope`
+
+pub mod config;
+pub mod envelope;
+pub mod intelmq;
+pub mod link;
+pub mod net;
+pub mod store;
