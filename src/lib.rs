@@ -8,7 +8,7 @@
 
 pub mod config;
 pub mod envelope;
-pub mod intelmq;
-pub mod link;
-pub mod net;
+//pub mod intelmq;
+//pub mod link;
+//pub mod net;
 pub mod store;

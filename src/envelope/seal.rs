@@ -1,0 +1,258 @@
+//! Sealing, verifying and hiding: the three things that touch digests.
+//!
+//! ```text
+//! salt_i = SHA-256(seed ‖ i)[..16]          d_i = SHA-256(salt_i ‖ len(key) ‖ key ‖ value)
+//! leaf   = SHA-256(0x00 ‖ "intelmq-relay/1 envelope" ‖ SHA-256(header) ‖ d_1 … d_n)
+//! seal   = Ed25519("intelmq-relay/1 seal" ‖ root of the leaves ‖ count)
+//! ```
+//!
+//! Integers are 32 bits, big-endian. Fields are hashed one by one, so that a relay can put a digest in a field's
+//! place and the origin's signature still verifies; the salt keeps the field from being guessed.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Deref;
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, VerifyingKey};
+use rand::CryptoRng;
+use sha2::{Digest, Sha256};
+
+use super::merkle::{Hash, Tree, root_of};
+use super::wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal, within};
+use super::{Header, Name, Secret, id};
+
+const LEAF: &[u8] = b"intelmq-relay/1 envelope";
+const SEAL: &[u8] = b"intelmq-relay/1 seal";
+
+/// What an envelope has beside header and fields, at most: seed, seal, proof, path of one and CBOR's own bytes.
+const FRAME_BYTES: usize = 640;
+
+/// An event ready to be sealed: within all bounds, so that sealing cannot fail.
+#[derive(Debug)]
+pub struct Draft {
+    header: Header,
+    fields: Vec<(String, String)>,
+}
+
+impl Draft {
+    /// Checks everything that a receiver will check. `header.key` and `header.n` are set here and when sealing; with
+    /// `header.content`, `header.id` is computed from the fields.
+    pub fn new(mut header: Header, fields: Vec<(String, String)>, bounds: &Bounds) -> Result<Draft, Malformed> {
+        within("fields", fields.len(), bounds.fields)?;
+        let bytes: usize = fields.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
+        within("envelope_bytes", bytes, bounds.bytes)?;
+        header.n = fields.len() as u32;
+        header.check()?;
+        if let Some(without) = &header.content {
+            header.id = id::of_content(fields.iter().map(|(k, v)| (k.as_str(), v.as_str())), without);
+        }
+        within("envelope_bytes", bytes + header.encode().len() + FRAME_BYTES, bounds.bytes)?;
+        Ok(Draft { header, fields })
+    }
+
+    /// The id that the envelope will have.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+/// An envelope whose seal is valid: made here, verified here, or read back from our own store.
+#[derive(Debug, Clone)]
+pub struct Sealed(Envelope);
+
+impl Deref for Sealed {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.0
+    }
+}
+
+/// Seals a batch with one signature. `rng` gives the seeds of the salts.
+///
+/// # Panics
+/// When there are more than [`MAX_BATCH`] drafts.
+pub fn seal(secret: &Secret, drafts: Vec<Draft>, rng: &mut impl CryptoRng) -> Vec<Sealed> {
+    assert!(drafts.len() <= MAX_BATCH as usize, "a batch holds at most {MAX_BATCH}");
+    if drafts.is_empty() {
+        return Vec::new();
+    }
+    let key = secret.key();
+    let mut leaves = Vec::with_capacity(drafts.len());
+    let mut parts = Vec::with_capacity(drafts.len());
+    for mut draft in drafts {
+        draft.header.key = key;
+        let header = draft.header.encode();
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let digests = draft.fields.iter().zip(0..).map(|((k, v), i)| field_digest(&salt(&seed, i), k, v));
+        leaves.push(leaf(&header, digests));
+        parts.push((draft, header, seed));
+    }
+    let count = parts.len() as u32;
+    let tree = Tree::new(leaves);
+    let signature = secret.sign(&signed(&tree.root(), count));
+    let sealed = parts.into_iter().zip(0..).map(|((draft, header, seed), index)| {
+        let seal = Seal { index, count, proof: tree.proof(index as usize), signature };
+        let fields: Vec<Field<'_>> =
+            draft.fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
+        let path = [draft.header.origin];
+        let bytes = Envelope::encode(&header, &fields, Some(&seed), &seal, &path);
+        Sealed::reopen(bytes.into()).expect("a draft is within the bounds that decoding checks")
+    });
+    sealed.collect()
+}
+
+/// Why a seal does not hold: the envelope was changed, or never sealed by the key in its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadSeal {
+    /// The inclusion proof has not the length that its batch asks for.
+    #[error("its inclusion proof does not fit its batch")]
+    Proof,
+    /// The header's key is no good key.
+    #[error("its key is not a canonical Ed25519 public key")]
+    Key,
+    /// The signature is not the key's over this content.
+    #[error("its signature does not verify")]
+    Signature,
+    /// The id says that it is made of the content, and is not.
+    #[error("its id is not that of its content")]
+    ContentId,
+}
+
+/// Verifies seals, and remembers the roots that it verified: an envelope of a batch that was seen costs hashes only.
+pub struct Verifier {
+    /// Keyed by a digest of key, root, count *and signature*: a wrong signature over a known root must not pass, or
+    /// the next node would refuse what we passed on.
+    roots: HashSet<Hash>,
+    order: VecDeque<Hash>,
+    capacity: usize,
+}
+
+impl Verifier {
+    /// A verifier that remembers this many roots (32 bytes each, twice).
+    pub fn new(capacity: usize) -> Verifier {
+        Verifier { roots: HashSet::new(), order: VecDeque::new(), capacity: capacity.max(1) }
+    }
+
+    /// Verifies the seal against the key in the header. Whether that key is the origin's is asked before, by whoever
+    /// knows the origins.
+    pub fn open(&mut self, envelope: Envelope) -> Result<Sealed, BadSeal> {
+        let seal = envelope.seal();
+        let digests = envelope.fields().zip(0..).map(|(field, index)| match field {
+            Field::Open { key, value, salt: Some(salt) } => field_digest(&salt, key, value),
+            // Decoding checked that a seed travels where fields have no salt.
+            Field::Open { key, value, salt: None } => {
+                field_digest(&salt(envelope.seed().unwrap_or(&[0; 32]), index), key, value)
+            }
+            Field::Hidden { digest } => digest,
+        });
+        let leaf = leaf(envelope.header_bytes(), digests);
+        let root = root_of(leaf, seal.index, seal.count, &seal.proof).ok_or(BadSeal::Proof)?;
+        let key = envelope.header().key;
+        let signed = signed(&root, seal.count);
+        let known: Hash =
+            Sha256::new().chain_update(key.as_bytes()).chain_update(&signed).chain_update(seal.signature).finalize().into();
+        if !self.roots.contains(&known) {
+            let point = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| BadSeal::Key)?;
+            let signature = Signature::from_bytes(&seal.signature);
+            point.verify_strict(&signed, &signature).map_err(|_| BadSeal::Signature)?;
+            self.remember(known);
+        }
+        if let Some(without) = &envelope.header().content
+            && envelope.hidden() == 0
+            && envelope.header().id != id::of_content(id::open_fields(&envelope), without)
+        {
+            return Err(BadSeal::ContentId);
+        }
+        Ok(Sealed(envelope))
+    }
+
+    fn remember(&mut self, root: Hash) {
+        if self.order.len() >= self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.roots.remove(&oldest);
+        }
+        self.roots.insert(root);
+        self.order.push_back(root);
+    }
+}
+
+impl Sealed {
+    /// What our own store holds was verified before it was stored.
+    pub(crate) fn reopen(bytes: Bytes) -> Result<Sealed, Malformed> {
+        let unbounded = Bounds { bytes: u32::MAX as usize, fields: usize::MAX, path: usize::MAX };
+        Envelope::decode(bytes, &unbounded).map(Sealed)
+    }
+
+    /// As [`Envelope::with_hop`]; the path is not part of what is sealed.
+    #[must_use]
+    pub fn with_hop(&self, node: &Name) -> Sealed {
+        Sealed(self.0.with_hop(node))
+    }
+
+    /// The same envelope with every field hidden for which `hides` is true; the origin's seal still holds. Neither
+    /// name nor value of a hidden field, nor what would let them be guessed, is in the result.
+    #[must_use]
+    pub fn hide(&self, hides: impl Fn(&str) -> bool) -> Sealed {
+        let hit = |field: Field<'_>| matches!(field, Field::Open { key, .. } if hides(key));
+        if !self.fields().any(hit) {
+            return self.clone();
+        }
+        let fields: Vec<Field<'_>> = self
+            .fields()
+            .zip(0..)
+            .map(|(field, index)| match field {
+                Field::Open { key, value, salt: own } => {
+                    let salt = own.unwrap_or_else(|| salt(self.seed().unwrap_or(&[0; 32]), index));
+                    if hides(key) {
+                        Field::Hidden { digest: field_digest(&salt, key, value) }
+                    } else {
+                        Field::Open { key, value, salt: Some(salt) }
+                    }
+                }
+                hidden @ Field::Hidden { .. } => hidden,
+            })
+            .collect();
+        let bytes = Envelope::encode(self.header_bytes(), &fields, None, self.seal(), self.path());
+        Sealed::reopen(bytes.into()).expect("hiding keeps an envelope well formed")
+    }
+}
+
+fn salt(seed: &[u8; 32], index: u32) -> [u8; 16] {
+    let hash: Hash = Sha256::new().chain_update(seed).chain_update(index.to_be_bytes()).finalize().into();
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&hash[..16]);
+    salt
+}
+
+fn field_digest(salt: &[u8; 16], key: &str, value: &str) -> Hash {
+    let hash = Sha256::new().chain_update(salt).chain_update((key.len() as u32).to_be_bytes());
+    hash.chain_update(key).chain_update(value).finalize().into()
+}
+
+fn leaf(header: &[u8], digests: impl Iterator<Item = Hash>) -> Hash {
+    let hash = Sha256::new().chain_update([0]).chain_update(LEAF).chain_update(Sha256::digest(header));
+    digests.fold(hash, |hash, digest| hash.chain_update(digest)).finalize().into()
+}
+
+fn signed(root: &Hash, count: u32) -> Vec<u8> {
+    [SEAL, root, &count.to_be_bytes()].concat()
+}
+
+/// A header sealed as it is, content id and all: what only a liar does.
+#[cfg(test)]
+pub(super) fn tests_only_seal_as_is(secret: &Secret, mut header: Header, fields: Vec<(String, String)>) -> Vec<u8> {
+    header.n = fields.len() as u32;
+    let header = header.encode();
+    let seed = [9; 32];
+    let fields: Vec<Field<'_>> = fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
+    let digests = fields.iter().zip(0..).map(|(field, index)| match field {
+        Field::Open { key, value, .. } => field_digest(&salt(&seed, index), key, value),
+        Field::Hidden { digest } => *digest,
+    });
+    let root = leaf(&header, digests);
+    let seal = Seal { index: 0, count: 1, proof: vec![], signature: secret.sign(&signed(&root, 1)) };
+    Envelope::encode(&header, &fields, Some(&seed), &seal, &[])
+}

@@ -1,0 +1,237 @@
+//! Properties of the whole: what is sealed opens, what is changed does not, what is hidden is gone.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use super::*;
+
+fn secret(n: u8) -> Secret {
+    Secret::from_seed(&[n; 32])
+}
+
+fn header(id: u128) -> Header {
+    Header {
+        v: VERSION,
+        id: uuid::Uuid::from_u128(id),
+        origin: "cert-at".parse().unwrap(),
+        key: secret(1).key(),
+        org: None,
+        instance: None,
+        time: 1_795_514_400_000,
+        kind: Kind::Event,
+        format: "intelmq".into(),
+        tlp: Some(Tlp::Green),
+        to: vec![],
+        tags: vec!["a tag".into()],
+        links: Links::default(),
+        ext: [("x-ticket".to_owned(), "\"RT#1\"".to_owned())].into(),
+        content: None,
+        n: 0,
+    }
+}
+
+fn fields(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn event() -> Vec<(String, String)> {
+    fields(&[("source.ip", "\"192.0.2.1\""), ("source.port", "80"), ("extra.score", "1.0"), ("raw", "\"eHl6enk=\"")])
+}
+
+fn sealed(batch: Vec<Vec<(String, String)>>) -> Vec<Sealed> {
+    let drafts = batch.into_iter().zip(1..);
+    let drafts = drafts.map(|(fields, id)| Draft::new(header(id), fields, &Bounds::default()).unwrap()).collect();
+    seal(&secret(1), drafts, &mut ChaCha20Rng::seed_from_u64(7))
+}
+
+fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
+    Envelope::decode(Bytes::copy_from_slice(bytes), &Bounds::default())
+}
+
+fn open(bytes: &[u8]) -> Result<Sealed, String> {
+    let envelope = decode(bytes).map_err(|e| e.to_string())?;
+    Verifier::new(8).open(envelope).map_err(|e| e.to_string())
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn any_changed_byte_is_noticed() {
+    let sealed = &sealed(vec![event(), event(), event()])[1];
+    let path_at = sealed.bytes().len() - "cert-at".len() - 2;
+    for at in 0..path_at {
+        for bit in [1, 0x80] {
+            let mut bytes = sealed.bytes().to_vec();
+            bytes[at] ^= bit;
+            assert!(open(&bytes).is_err(), "byte {at} of {path_at} changed by {bit:#x}");
+        }
+    }
+    for cut in 0..sealed.bytes().len() {
+        assert!(open(&sealed.bytes()[..cut]).is_err(), "cut to {cut}");
+    }
+    let mut longer = sealed.bytes().to_vec();
+    longer.push(0);
+    assert!(open(&longer).is_err());
+}
+
+#[test]
+fn a_hop_changes_the_path_and_nothing_else() {
+    let before = &sealed(vec![event()])[0];
+    let after = before.with_hop(&"cert-ee".parse().unwrap()).with_hop(&"cert-pl".parse().unwrap());
+    let opened = open(after.bytes()).unwrap();
+    let path: Vec<&str> = opened.path().iter().map(Name::as_str).collect();
+    assert_eq!(path, ["cert-at", "cert-ee", "cert-pl"]);
+    assert_eq!(opened.header(), before.header());
+    assert!(opened.fields().eq(before.fields()));
+}
+
+#[test]
+fn the_verifier_remembers_a_root_with_its_signature() {
+    let sealed = sealed(vec![event(), event()]);
+    let mut verifier = Verifier::new(1);
+    verifier.open(decode(sealed[0].bytes()).unwrap()).unwrap();
+    let signature = sealed[1].seal().signature;
+    let at = sealed[1].bytes().windows(64).position(|w| w == signature).unwrap();
+    let mut forged = sealed[1].bytes().to_vec();
+    forged[at + 3] ^= 1;
+    assert_eq!(verifier.open(decode(&forged).unwrap()).unwrap_err(), BadSeal::Signature);
+    verifier.open(decode(sealed[1].bytes()).unwrap()).unwrap();
+}
+
+#[test]
+fn another_key_in_the_header_does_not_verify() {
+    let drafts = vec![Draft::new(header(1), event(), &Bounds::default()).unwrap()];
+    let stranger = seal(&secret(2), drafts, &mut ChaCha20Rng::seed_from_u64(1)).remove(0);
+    // Its own key is in its header: a valid seal of somebody else. Accept compares the key with the origin's.
+    assert_eq!(open(stranger.bytes()).unwrap().header().key, secret(2).key());
+    let at = stranger.bytes().windows(32).position(|w| w == secret(2).key().as_bytes()).unwrap();
+    let mut claimed = stranger.bytes().to_vec();
+    claimed[at..at + 32].copy_from_slice(secret(1).key().as_bytes());
+    assert!(open(&claimed).is_err());
+}
+
+#[test]
+fn content_ids_are_recomputed_where_they_can_be() {
+    let draft = |fields| {
+        let header = Header { content: Some(vec!["feed.url".into()]), ..header(0) };
+        Draft::new(header, fields, &Bounds::default()).unwrap()
+    };
+    let (one, same) = (draft(event()), draft(event().into_iter().rev().collect()));
+    assert_eq!(one.header().id, same.header().id);
+    let one = seal(&secret(1), vec![one], &mut ChaCha20Rng::seed_from_u64(1)).remove(0);
+    let other = seal(&secret(2), vec![same], &mut ChaCha20Rng::seed_from_u64(2)).remove(0);
+    assert_eq!(one.seen_keys().insert, other.seen_keys().insert, "one event from two origins is one");
+    let hidden = one.hide(|key| key == "source.port");
+    assert_ne!(hidden.seen_keys().insert, other.seen_keys().insert, "nobody can check an id with hidden fields");
+    assert_eq!(hidden.seen_keys().also, Some(other.seen_keys().insert));
+
+    // An origin that gives its event a content id of another event.
+    let mut lie = Header { content: Some(vec![]), ..header(0) };
+    lie.id = one.header().id;
+    let lie = seal::tests_only_seal_as_is(&secret(1), lie, fields(&[("source.port", "1")]));
+    assert_eq!(open(&lie).unwrap_err(), BadSeal::ContentId.to_string());
+}
+
+#[test]
+fn hiding_twice_is_hiding_both() {
+    let whole = &sealed(vec![event(), event()])[1];
+    let twice = whole.hide(|key| key == "raw").hide(|key| key == "source.ip");
+    let once = whole.hide(|key| key == "raw" || key == "source.ip");
+    assert_eq!(twice.bytes(), once.bytes());
+    assert_eq!(open(twice.bytes()).unwrap().hidden(), 2);
+    assert_eq!(whole.hide(|key| key == "no such").bytes(), whole.bytes());
+}
+
+#[test]
+fn drafts_are_refused_for_what_a_receiver_would_refuse() {
+    let bounds = Bounds { bytes: 2000, fields: 4, path: 3 };
+    let refuse = |header, fields| Draft::new(header, fields, &bounds).unwrap_err();
+    assert!(matches!(refuse(header(1), fields(&[("a", "1"); 5])), Malformed::TooBig { what: "fields", .. }));
+    let big = format!("\"{}\"", "x".repeat(2000));
+    assert!(matches!(refuse(header(1), fields(&[("a", &big)])), Malformed::TooBig { what: "envelope_bytes", .. }));
+    let tags = vec!["t".into(); 300];
+    assert!(matches!(refuse(Header { tags, ..header(1) }, vec![]), Malformed::Header(_)));
+}
+
+fn keys() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[a-z]{1,8}(\\.[a-z_]{1,8}){0,2}", 1 => any::<String>()]
+}
+
+fn values() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<f64>().prop_map(|n| serde_json::to_string(&n).unwrap()),
+        any::<String>().prop_map(|s| serde_json::to_string(&s).unwrap()),
+        Just("NaN".to_owned()),
+        Just("\"\\ud800\"".to_owned()),
+        Just("1.0".to_owned()),
+        Just("123456789012345678901234567890".to_owned()),
+        Just("{\"a\": [1,\t{}] }".to_owned()),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Vec<(String, String)>> {
+    proptest::collection::btree_map(keys(), values(), 0..24).prop_map(|map| map.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn what_is_sealed_opens_and_reads_the_same(batch in proptest::collection::vec(events(), 1..9)) {
+        let mut verifier = Verifier::new(2);
+        for (envelope, event) in sealed(batch.clone()).iter().zip(&batch) {
+            let opened = verifier.open(decode(envelope.bytes()).unwrap()).unwrap();
+            let fields: Vec<(String, String)> = id::open_fields(&opened).map(|(k, v)| (k.into(), v.into())).collect();
+            prop_assert_eq!(&fields, event);
+        }
+    }
+
+    #[test]
+    fn hidden_fields_are_gone_and_the_seal_holds(event in events(), mask in any::<u32>()) {
+        let marked: Vec<(String, String)> = event.iter().enumerate()
+            .map(|(i, (k, v))| (format!("{k}.key-{i}-mark"), format!("[{v}, \"value-{i}-mark\"]"))).collect();
+        let whole = &sealed(vec![marked.clone(), marked.clone()])[1];
+        let hides = |i: usize| mask >> i & 1 == 1;
+        let index = |key: &str| marked.iter().position(|(k, _)| k == key).unwrap();
+        let cut = whole.hide(|key| hides(index(key)));
+        let opened = open(cut.bytes()).map_err(TestCaseError::fail)?;
+        let hidden = (0..marked.len()).filter(|&i| hides(i)).count();
+        prop_assert_eq!(opened.hidden() as usize, hidden);
+        for i in 0..marked.len() {
+            prop_assert_eq!(contains(cut.bytes(), format!("key-{i}-mark").as_bytes()), !hides(i));
+            prop_assert_eq!(contains(cut.bytes(), format!("value-{i}-mark").as_bytes()), !hides(i));
+        }
+        if hidden > 0 {
+            prop_assert!(!contains(cut.bytes(), whole.seed().unwrap()));
+        }
+    }
+
+    #[test]
+    fn every_shape_reads_back(event in events()) {
+        let event: Vec<(String, String)> = event.into_iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "" | "__type" | "meta" | "format" | "tlp")).collect();
+        prop_assume!(!event.is_empty());
+        let envelope = &sealed(vec![event.clone()])[0];
+        for shape in [Shape::Iep04, Shape::Proposed, Shape::Typed, Shape::Bare] {
+            let text = envelope.write(shape);
+            let message = Message::read(text.as_bytes()).map_err(|e| TestCaseError::fail(format!("{e}: {text}")))?;
+            prop_assert_eq!(&message.fields, &event);
+            prop_assert_eq!(message.kind, Kind::Event);
+            if matches!(shape, Shape::Iep04 | Shape::Proposed) {
+                prop_assert_eq!(message.id, Some(envelope.header().id));
+                prop_assert_eq!(&message.tags, &envelope.header().tags);
+                prop_assert_eq!(&message.ext, &envelope.header().ext);
+                prop_assert_eq!(message.tlp, Some(Tlp::Green));
+                prop_assert_eq!(&message.links, &envelope.header().links);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = open(&bytes);
+        let _ = Message::read(&bytes);
+    }
+}

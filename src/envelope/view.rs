@@ -1,0 +1,257 @@
+//! Envelopes as JSON texts, in the shapes of IEP04. Values are copied as they came, never re-written.
+
+
+
+use serde::{Deserialize, Serialize};
+
+use super::header::{Header, Kind, Links, Path};
+use super::id::CyCat;
+use super::json::push_string;
+use super::wire::{Envelope, Field};
+
+/// The JSON forms of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// IEP04 as decided in 2022: `{"format", "version", "type", "meta", "payload"}`.
+    #[default]
+    Iep04,
+    /// IEP04 as first proposed in 2021: `{"meta": {"version", "uuid": {"current", "parent"}, …}, "payload"}`.
+    Proposed,
+    /// The flat event with `__type`, as on IntelMQ's pipeline.
+    Typed,
+    /// The flat event without `__type`, as IntelMQ's output bots write it.
+    Bare,
+    /// As `Typed`, with the meta data under `extra.relay.*`.
+    Extra,
+}
+
+/// Meta data of IEP04 that speaks of `payload.raw`; kept in the header under a prefixed key, as the header's own
+/// extension keys have a prefix.
+pub(super) const RAW_KEYS: [(&str, &str); 2] = [("encoding", "iep04:encoding"), ("compress", "iep04:compress")];
+
+impl Envelope {
+    /// The envelope as one line of JSON, without the line's end.
+    pub fn write(&self, shape: Shape) -> String {
+        let mut out = String::with_capacity(self.bytes().len() + 512);
+        match shape {
+            Shape::Iep04 => self.write_decided(&mut out),
+            Shape::Proposed => self.write_proposed(&mut out),
+            Shape::Typed => self.write_payload(&mut out, true, false),
+            Shape::Bare => self.write_payload(&mut out, false, false),
+            Shape::Extra => self.write_payload(&mut out, true, true),
+        }
+        out
+    }
+
+    fn write_decided(&self, out: &mut String) {
+        let header = self.header();
+        let mut message = Object::open(out);
+        message.text("format", &header.format);
+        message.raw("version", "1");
+        message.text("type", header.kind.as_str());
+        let mut meta = message.object("meta");
+        meta.text("uuid", &header.id.to_string());
+        meta.texts("tags", &header.tags);
+        let Links { parent, related, group, alternate, .. } = &header.links;
+        if let Some(parent) = parent {
+            meta.text("intelmq:parent", parent);
+        }
+        for (key, list) in [("intelmq:related", related), ("intelmq:group", group), ("intelmq:alternate", alternate)] {
+            if !list.is_empty() {
+                meta.texts(key, list);
+            }
+        }
+        self.write_meta(&mut meta);
+        meta.close();
+        self.payload_of(&mut message);
+        message.close();
+    }
+
+    fn write_proposed(&self, out: &mut String) {
+        let header = self.header();
+        let mut message = Object::open(out);
+        let mut meta = message.object("meta");
+        meta.raw("version", "1");
+        let mut uuid = meta.object("uuid");
+        uuid.text("current", &CyCat(header).to_string());
+        // Without a parent, a message is its own (as a git commit's first one has none).
+        uuid.text("parent", header.links.parent.as_deref().unwrap_or(&CyCat(header).to_string()));
+        let Links { related, group, alternate, .. } = &header.links;
+        for (key, list) in [("related", related), ("group", group), ("alternate", alternate)] {
+            if !list.is_empty() {
+                uuid.texts(key, list);
+            }
+        }
+        uuid.close();
+        meta.text("type", header.kind.as_str());
+        meta.text("format", &header.format);
+        if !header.tags.is_empty() {
+            meta.texts("tags", &header.tags);
+        }
+        self.write_meta(&mut meta);
+        meta.close();
+        self.payload_of(&mut message);
+        message.close();
+    }
+
+    /// What both IEP04 shapes say in the same words.
+    fn write_meta(&self, meta: &mut Object<'_>) {
+        let Header { origin, org, instance, time, tlp, to, links, ext, .. } = self.header();
+        for (key, uuid) in [("uuid_org", org), ("uuid_instance", instance)] {
+            if let Some(uuid) = uuid {
+                meta.text(key, &uuid.to_string());
+            }
+        }
+        for (key, value) in ext {
+            let plain = RAW_KEYS.iter().find(|(_, prefixed)| prefixed == key).map_or(key.as_str(), |(plain, _)| plain);
+            meta.raw(plain, value);
+        }
+        for (key, uuid) in [("relay:replaces", links.replaces), ("relay:withdraws", links.withdraws)] {
+            if let Some(uuid) = uuid {
+                meta.text(key, &uuid.to_string());
+            }
+        }
+        meta.text("relay:origin", origin.as_str());
+        meta.text("relay:time", &rfc3339(*time));
+        if let Some(tlp) = tlp {
+            meta.text("relay:tlp", tlp.as_str());
+        }
+        if !to.is_empty() {
+            meta.texts("relay:to", &to.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>());
+        }
+        meta.text("relay:path", &Path(self.path()).to_string());
+        if self.hidden() > 0 {
+            meta.raw("relay:hidden", &self.hidden().to_string());
+        }
+    }
+
+    fn payload_of(&self, message: &mut Object<'_>) {
+        // No fields: an update of tags, which IEP04 writes without a payload.
+        if self.fields().len() > 0 {
+            message.key("payload");
+            self.write_payload(message.out, false, false);
+        }
+    }
+
+    /// The payload as it came in; with `__type` and meta data only where IntelMQ reads it.
+    fn write_payload(&self, out: &mut String, typed: bool, meta: bool) {
+        if let Some(whole) = self.field("") {
+            return push_value(out, whole);
+        }
+        let intelmq = self.header().format == "intelmq";
+        let mut event = Object::open(out);
+        for field in self.fields() {
+            if let Field::Open { key, value, .. } = field {
+                event.raw(key, value);
+            }
+        }
+        if meta && intelmq {
+            self.write_extra(&mut event);
+        }
+        if typed && intelmq {
+            event.text("__type", if self.header().kind == Kind::Report { "Report" } else { "Event" });
+        }
+        event.close();
+    }
+
+    fn write_extra(&self, event: &mut Object<'_>) {
+        let Header { id, origin, time, tlp, .. } = self.header();
+        event.text("extra.relay.uuid", &id.to_string());
+        event.text("extra.relay.origin", origin.as_str());
+        event.text("extra.relay.path", &Path(self.path()).to_string());
+        event.text("extra.relay.time", &rfc3339(*time));
+        if let Some(tlp) = tlp {
+            event.text("extra.relay.tlp", tlp.as_str());
+        }
+        if self.hidden() > 0 {
+            event.raw("extra.relay.hidden", &self.hidden().to_string());
+        }
+    }
+}
+
+/// A time as `2026-11-24T10:00:00.000Z`; times beyond the calendar as milliseconds.
+pub(super) fn rfc3339(millis: u64) -> String {
+    let time = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    time.map_or_else(|| millis.to_string(), |time| format!("{time:.3}"))
+}
+
+/// White space outside strings may hold line ends; a line of JSON must not.
+fn push_value(out: &mut String, value: &str) {
+    if value.bytes().any(|b| b == b'\n' || b == b'\r') {
+        out.extend(value.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
+    } else {
+        out.push_str(value);
+    }
+}
+
+/// A JSON object being written with Python's separators.
+struct Object<'a> {
+    out: &'a mut String,
+    first: bool,
+}
+
+impl Object<'_> {
+    fn open(out: &mut String) -> Object<'_> {
+        out.push('{');
+        Object { out, first: true }
+    }
+
+    fn close(self) {
+        self.out.push('}');
+    }
+
+    fn key(&mut self, key: &str) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push_str(", ");
+        }
+        push_string(self.out, key);
+        self.out.push_str(": ");
+    }
+
+    fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
+        push_value(self.out, value);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        push_string(self.out, text);
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        self.key(key);
+        self.out.push('[');
+        for (index, text) in texts.iter().enumerate() {
+            if index > 0 {
+                self.out.push_str(", ");
+            }
+            push_string(self.out, text);
+        }
+        self.out.push(']');
+    }
+
+    fn object(&mut self, key: &str) -> Object<'_> {
+        self.key(key);
+        Object::open(self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(1_795_514_400_007), "2026-11-24T10:00:00.007Z");
+        assert_eq!(rfc3339(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_line_stays_a_line() {
+        let mut out = String::new();
+        push_value(&mut out, "{\r\n \"a\":\n1}");
+        assert_eq!(out, "{   \"a\": 1}");
+    }
+}

@@ -1,0 +1,375 @@
+//! The envelope's bytes: encoding, strict decoding, and an index over them.
+//!
+//! An [`Envelope`] *is* the bytes that came; everything else about it is a view into them. So what is passed on is
+//! what was signed, and passing on costs a copy and no encoding. Decoding accepts nothing that it does not
+//! understand, and says nothing about who signed: that is [`super::Verifier`]'s.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteArray;
+
+use super::merkle::Hash;
+use super::{Header, Name, json};
+
+/// Largest batch that one signature may cover.
+pub const MAX_BATCH: u32 = 1024;
+
+/// What an envelope may measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes, encoded.
+    pub bytes: usize,
+    /// Fields.
+    pub fields: usize,
+    /// Names in the path.
+    pub path: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { bytes: 1 << 20, fields: 4096, path: 32 }
+    }
+}
+
+/// Why bytes are no envelope. The sender's doing; nothing else is affected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not the CBOR that an envelope is made of.
+    #[error("not an envelope's CBOR: {0}")]
+    Cbor(String),
+    /// Made by a newer program.
+    #[error("envelope version {0}; this program knows version 1: update it")]
+    Version(u64),
+    /// A header that no node may write.
+    #[error("header: {0}")]
+    Header(&'static str),
+    /// Fields that no node may write.
+    #[error("field {index}: {what}")]
+    Field {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The parts do not fit together.
+    #[error("{0}")]
+    Shape(&'static str),
+    /// Over a limit of the configuration.
+    #[error("{what}: {is}, at most {most} are allowed (limits.{what})")]
+    TooBig {
+        /// Which limit.
+        what: &'static str,
+        /// The value,
+        is: usize,
+        /// and the limit.
+        most: usize,
+    },
+}
+
+impl From<serde_cbor::Error> for Malformed {
+    fn from(error: serde_cbor::Error) -> Malformed {
+        // The text can quote the input: bounded, as it may end in a log line.
+        Malformed::Cbor(error.to_string().chars().take(120).collect())
+    }
+}
+
+/// A part of an envelope's bytes.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from: u32,
+    to: u32,
+}
+
+impl Span {
+    /// The place of `part` within `whole`, of which it is a slice.
+    fn of(whole: &[u8], part: &[u8]) -> Span {
+        let from = part.as_ptr() as usize - whole.as_ptr() as usize;
+        // Envelopes are bounded far below 4 GiB before they are decoded.
+        Span { from: from as u32, to: (from + part.len()) as u32 }
+    }
+
+    fn within(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.from as usize..self.to as usize]
+    }
+
+    fn text(self, bytes: &[u8]) -> &str {
+        std::str::from_utf8(self.within(bytes)).expect("decoding checked that this is UTF-8")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum FieldSpan {
+    Open { key: Span, value: Span, salt: Option<[u8; 16]> },
+    Hidden { digest: Hash },
+}
+
+/// One field of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// To be read.
+    Open {
+        /// The key, `source.ip`.
+        key: &'a str,
+        /// The value, as JSON text.
+        value: &'a str,
+        /// Its salt, when another field is hidden.
+        salt: Option<[u8; 16]>,
+    },
+    /// Only its digest is here.
+    Hidden {
+        /// As the origin computed it.
+        digest: Hash,
+    },
+}
+
+/// The origin's signature over the batch that the envelope was sealed in, and its place there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Which leaf,
+    pub index: u32,
+    /// of how many.
+    pub count: u32,
+    /// From the leaf to the root.
+    pub proof: Vec<Hash>,
+    /// Ed25519 over the root and the count.
+    pub signature: [u8; 64],
+}
+
+/// A decoded envelope of which nobody has verified the seal.
+#[derive(Clone)]
+pub struct Envelope {
+    bytes: Bytes,
+    header: Header,
+    header_at: Span,
+    fields: Vec<FieldSpan>,
+    seed: Option<[u8; 32]>,
+    seal: Seal,
+    path: Vec<Name>,
+    /// Where the path begins, the last part of the bytes.
+    path_at: usize,
+}
+
+impl Envelope {
+    /// Decodes an envelope, all of `bytes`. The bytes are kept, not copied.
+    pub fn decode(bytes: Bytes, bounds: &Bounds) -> Result<Envelope, Malformed> {
+        within("envelope_bytes", bytes.len(), bounds.bytes)?;
+        let Wire(header_bytes, wire_fields, seed, wire_seal, wire_path) = serde_cbor::from_slice(&bytes)?;
+        within("fields", wire_fields.len(), bounds.fields)?;
+        within("path", wire_path.len(), bounds.path)?;
+        let header = Header::decode(header_bytes)?;
+        let seal = wire_seal.checked()?;
+        check_fields(&wire_fields, seed.is_some(), &header)?;
+        let path = wire_path.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>();
+        let path = path.map_err(|_| Malformed::Shape("the path holds what is no node name"))?;
+        let fields = wire_fields.iter().map(|field| field.span(&bytes)).collect();
+        let (header_at, path_at) = (Span::of(&bytes, header_bytes), Span::of(&bytes, wire_seal.3).to as usize);
+        let seed = seed.map(|seed| seed.into_array());
+        Ok(Envelope { header, header_at, fields, seed, seal, path, path_at, bytes })
+    }
+
+    pub(super) fn encode(
+        header: &[u8], fields: &[Field<'_>], seed: Option<&[u8; 32]>, seal: &Seal, path: &[Name],
+    ) -> Vec<u8> {
+        let proof: Vec<ByteArray<32>> = seal.proof.iter().map(|&hash| ByteArray::new(hash)).collect();
+        let proof = (seal.index, seal.count, proof, ByteArray::new(seal.signature));
+        let seed = seed.map(|&seed| ByteArray::new(seed));
+        let wire = (serde_bytes::Bytes::new(header), fields, seed, proof, path);
+        // Encoding plain data into memory cannot fail.
+        serde_cbor::to_vec(&wire).expect("an envelope is plain data")
+    }
+
+    /// The bytes, as they travel and are stored.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(super) fn header_bytes(&self) -> &[u8] {
+        self.header_at.within(&self.bytes)
+    }
+
+    /// The fields, in the origin's order.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
+        self.fields.iter().map(|field| match *field {
+            FieldSpan::Open { key, value, salt } => {
+                Field::Open { key: key.text(&self.bytes), value: value.text(&self.bytes), salt }
+            }
+            FieldSpan::Hidden { digest } => Field::Hidden { digest },
+        })
+    }
+
+    /// The value of a field that is open.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields().find_map(|field| match field {
+            Field::Open { key, value, .. } if key == name => Some(value),
+            _ => None,
+        })
+    }
+
+    /// How many fields are hidden.
+    pub fn hidden(&self) -> u16 {
+        let hidden = self.fields.iter().filter(|field| matches!(field, FieldSpan::Hidden { .. })).count();
+        u16::try_from(hidden).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn seed(&self) -> Option<&[u8; 32]> {
+        self.seed.as_ref()
+    }
+
+    /// The seal, verified or not.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// The nodes that the envelope passed, the origin first. Not signed.
+    pub fn path(&self) -> &[Name] {
+        &self.path
+    }
+
+    /// The same envelope with `node` at the end of its path.
+    #[must_use]
+    pub fn with_hop(&self, node: &Name) -> Envelope {
+        let mut path = self.path.clone();
+        path.push(node.clone());
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + Name::MAX);
+        bytes.extend_from_slice(&self.bytes[..self.path_at]);
+        // Writing plain data into memory cannot fail.
+        serde_cbor::to_writer(&mut bytes, &path).expect("a path is plain data");
+        Envelope { bytes: bytes.into(), path, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Envelope {
+    /// Who and which, never the payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Envelope({} {}, {}b)", self.header.origin, self.header.id, self.bytes.len())
+    }
+}
+
+pub(super) fn within(what: &'static str, is: usize, most: usize) -> Result<(), Malformed> {
+    if is > most { Err(Malformed::TooBig { what, is, most }) } else { Ok(()) }
+}
+
+fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Result<(), Malformed> {
+    if fields.len() != header.n as usize {
+        return Err(Malformed::Shape("the header names another number of fields"));
+    }
+    let mut keys = Vec::with_capacity(fields.len());
+    let mut hidden = false;
+    for (index, field) in fields.iter().enumerate() {
+        let fault = |what| Malformed::Field { index, what };
+        match field {
+            WireField::Open { key, value, salt } => {
+                if salt.is_some() == seeded {
+                    return Err(fault("it has a salt of its own exactly when no seed travels"));
+                }
+                json::members(value).map_err(|_| fault("its value is not JSON"))?;
+                keys.push(*key);
+            }
+            WireField::Hidden(_) => hidden = true,
+        }
+    }
+    if hidden == seeded {
+        return Err(Malformed::Shape("the seed travels exactly when no field is hidden"));
+    }
+    keys.sort_unstable();
+    if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Malformed::Shape("two fields have the same key"));
+    }
+    Ok(())
+}
+
+/// The envelope as serde sees it. Tuples, so that only a CBOR array in this order is accepted.
+#[derive(Deserialize)]
+struct Wire<'a>(
+    #[serde(borrow, with = "serde_bytes")] &'a [u8],
+    #[serde(borrow)] Vec<WireField<'a>>,
+    Option<ByteArray<32>>,
+    #[serde(borrow)] WireSeal<'a>,
+    #[serde(borrow)] Vec<&'a str>,
+);
+
+/// Index, count, proof, signature. The signature is last: the path, which grows, begins where it ends.
+#[derive(Deserialize)]
+struct WireSeal<'a>(u32, u32, Vec<ByteArray<32>>, #[serde(borrow, with = "serde_bytes")] &'a [u8]);
+
+impl WireSeal<'_> {
+    fn checked(&self) -> Result<Seal, Malformed> {
+        let WireSeal(index, count, ref proof, signature) = *self;
+        let signature = signature.try_into().map_err(|_| Malformed::Shape("a signature has 64 bytes"))?;
+        if count == 0 || count > MAX_BATCH || index >= count {
+            return Err(Malformed::Shape("the seal's place in its batch is impossible"));
+        }
+        let proof = proof.iter().map(|hash| hash.into_array()).collect();
+        Ok(Seal { index, count, proof, signature })
+    }
+}
+
+enum WireField<'a> {
+    Open { key: &'a str, value: &'a str, salt: Option<ByteArray<16>> },
+    Hidden(ByteArray<32>),
+}
+
+impl WireField<'_> {
+    fn span(&self, whole: &[u8]) -> FieldSpan {
+        match self {
+            WireField::Open { key, value, salt } => FieldSpan::Open {
+                key: Span::of(whole, key.as_bytes()),
+                value: Span::of(whole, value.as_bytes()),
+                salt: salt.map(|salt| salt.into_array()),
+            },
+            WireField::Hidden(digest) => FieldSpan::Hidden { digest: digest.into_array() },
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for WireField<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = WireField<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[key, value], [key, value, salt] or a digest")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, digest: &[u8]) -> Result<Self::Value, E> {
+                let digest = digest.try_into().map_err(|_| E::invalid_length(digest.len(), &self))?;
+                Ok(WireField::Hidden(ByteArray::new(digest)))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let missing = |index| A::Error::invalid_length(index, &Either);
+                let key = seq.next_element()?.ok_or_else(|| missing(0))?;
+                let value = seq.next_element()?.ok_or_else(|| missing(1))?;
+                Ok(WireField::Open { key, value, salt: seq.next_element()? })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Field::Open { key, value, salt } => {
+                let mut tuple = serializer.serialize_tuple(2 + usize::from(salt.is_some()))?;
+                tuple.serialize_element(key)?;
+                tuple.serialize_element(value)?;
+                if let Some(salt) = salt {
+                    tuple.serialize_element(&ByteArray::new(*salt))?;
+                }
+                tuple.end()
+            }
+            Field::Hidden { digest } => serializer.serialize_bytes(digest),
+        }
+    }
+}
