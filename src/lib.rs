@@ -9,6 +9,7 @@
 pub mod config;
 pub mod envelope;
 //pub mod intelmq;
-//pub mod link;
+pub mod link;
+pub mod policy;
 //pub mod net;
 pub mod store;

@@ -413,4 +413,3 @@ pub enum Shape {
     /// The flat event with meta data under `extra.relay.*`.
     Extra,
 }
-

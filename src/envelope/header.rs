@@ -131,7 +131,8 @@ impl Header {
         if bytes.first().is_none_or(|first| first >> 5 != 5) {
             return Err(Malformed::Header("it is no CBOR map"));
         }
-        let header: Header = serde_cbor::from_slice(bytes).map_err(|e| version_of(bytes).unwrap_or_else(|| e.into()))?;
+        let header: Header =
+            serde_cbor::from_slice(bytes).map_err(|e| version_of(bytes).unwrap_or_else(|| e.into()))?;
         if header.v != VERSION {
             return Err(Malformed::Version(header.v.into()));
         }

@@ -65,8 +65,8 @@ impl<'de> Deserialize<'de> for Name {
 }
 
 /// A node's Ed25519 public key. Operators see it as a libp2p `PeerId` (`12D3KooW…`): the same key identifies the
-/// node on the link and verifies its seals.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// node on the link and verifies its seals. The default is all zeros: nobody's, it verifies nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Key([u8; 32]);
 
 /// Why something is no [`Key`].
@@ -128,11 +128,7 @@ impl fmt::Debug for Key {
 
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_bytes(&self.0)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::header::{Kind, Links, is_extension};
+use super::header::{Header, Kind, Links, VERSION, is_extension};
 use super::json::{self, JsonError, Member};
 use super::view::RAW_KEYS;
-use super::{Name, Tlp, parse_id};
+use super::{Key, Name, Tlp, parse_id};
 
 /// A message that was read and not yet sealed: what it says of itself, and its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,28 @@ impl Message {
         let members = json::members(text)?.ok_or(Unreadable::NoObject)?;
         let has = |name: &str| members.iter().any(|(key, _)| key == name);
         if has("meta") || (has("format") && has("payload")) { iep04(&members) } else { bare(members) }
+    }
+
+    /// The header of this message when `origin` seals it: with the message's own id, or else `id`.
+    pub fn header(&self, origin: &Name, id: Uuid, time: u64) -> Header {
+        Header {
+            v: VERSION,
+            id: self.id.unwrap_or(id),
+            origin: origin.clone(),
+            key: Key::default(),
+            org: self.org,
+            instance: self.instance,
+            time,
+            kind: self.kind,
+            format: self.format.clone(),
+            tlp: self.tlp,
+            to: self.to.clone(),
+            tags: self.tags.clone(),
+            links: self.links.clone(),
+            ext: self.ext.clone(),
+            content: None,
+            n: 0,
+        }
     }
 
     fn empty() -> Message {

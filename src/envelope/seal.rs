@@ -151,8 +151,12 @@ impl Verifier {
         let root = root_of(leaf, seal.index, seal.count, &seal.proof).ok_or(BadSeal::Proof)?;
         let key = envelope.header().key;
         let signed = signed(&root, seal.count);
-        let known: Hash =
-            Sha256::new().chain_update(key.as_bytes()).chain_update(&signed).chain_update(seal.signature).finalize().into();
+        let known: Hash = Sha256::new()
+            .chain_update(key.as_bytes())
+            .chain_update(&signed)
+            .chain_update(seal.signature)
+            .finalize()
+            .into();
         if !self.roots.contains(&known) {
             let point = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| BadSeal::Key)?;
             let signature = Signature::from_bytes(&seal.signature);

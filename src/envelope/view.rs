@@ -1,7 +1,5 @@
 //! Envelopes as JSON texts, in the shapes of IEP04. Values are copied as they came, never re-written.
 
-
-
 use serde::{Deserialize, Serialize};
 
 use super::header::{Header, Kind, Links, Path};

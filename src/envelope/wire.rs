@@ -172,7 +172,11 @@ impl Envelope {
     }
 
     pub(super) fn encode(
-        header: &[u8], fields: &[Field<'_>], seed: Option<&[u8; 32]>, seal: &Seal, path: &[Name],
+        header: &[u8],
+        fields: &[Field<'_>],
+        seed: Option<&[u8; 32]>,
+        seal: &Seal,
+        path: &[Name],
     ) -> Vec<u8> {
         let proof: Vec<ByteArray<32>> = seal.proof.iter().map(|&hash| ByteArray::new(hash)).collect();
         let proof = (seal.index, seal.count, proof, ByteArray::new(seal.signature));

@@ -1,0 +1,370 @@
+//! The frames: unsigned-varint length, one byte of kind, CBOR. Bounded and strict.
+
+use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
+
+use super::pull::Known;
+use super::verdict::Verdict;
+use crate::envelope::{Name, SeenKey};
+
+/// Everything that travels on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The opener's first.
+    Hello(Hello),
+    /// The other side's first: the link stands.
+    HelloAck(Hello),
+    /// Instead of `HelloAck`: why not.
+    Refuse(String),
+    /// The receiver's first: begin here.
+    Pull(From),
+    /// Entries of the log.
+    Batch(Batch),
+    /// What of them is wanted.
+    Want(Want),
+    /// What was wanted.
+    Bodies(Bodies),
+    /// Everything in a batch is durably decided.
+    Done(Done),
+    /// The log ends here.
+    Beat(Beat),
+}
+
+/// Who speaks, and what it can take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The node's name; must be the one that the other side has for its key.
+    pub node: Name,
+    /// Program and version, for the log.
+    pub software: String,
+    /// The id of its log.
+    pub log: Uuid,
+    /// Largest envelope that it accepts, bytes.
+    pub envelope_bytes: u64,
+    /// Largest frame that it accepts, bytes.
+    pub frame_bytes: u64,
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// Behind everything that is there.
+    Now,
+    /// At the oldest entry.
+    All,
+    /// At the first entry that was stored at this time or later, ms since 1970.
+    Time(u64),
+    /// Where this token says.
+    Token(ByteBuf),
+}
+
+/// A part of the sender's log, what policy withholds left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Counts up from 1 on each link.
+    pub no: u64,
+    /// What is offered.
+    pub offers: Vec<Offer>,
+    /// What is sent whole: see [`pack`]. Slots of offers and bodies are distinct, and together 0 to n-1.
+    #[serde(with = "serde_bytes")]
+    pub whole: Vec<u8>,
+    /// Where to resume when this batch and all before it are decided.
+    pub token: ByteBuf,
+}
+
+/// An id that the sender has: slot, origin, id, size in bytes, number of hidden fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer(pub u16, pub Name, pub Uuid, pub u32, pub u16);
+
+/// The receiver's answers, by slot. Those that are `Later` are answered again. None at all: still at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Want {
+    /// The batch.
+    pub no: u64,
+    /// Per slot.
+    pub answers: Vec<(u16, Answer)>,
+}
+
+/// What the receiver says to an offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// Send it.
+    Want,
+    /// I have it.
+    Have,
+    /// Somebody else is about to give it to me.
+    Later,
+    /// I will not take it.
+    Refuse(Verdict),
+}
+
+/// Envelopes that were wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bodies {
+    /// The batch.
+    pub no: u64,
+    /// See [`pack`].
+    #[serde(with = "serde_bytes")]
+    pub packed: Vec<u8>,
+}
+
+/// A batch is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    /// The batch.
+    pub no: u64,
+    /// Per slot, in order.
+    pub verdicts: Vec<Verdict>,
+    /// How the receiver would like the next ones.
+    pub mode: Mode,
+}
+
+/// How entries that are passed on are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By id first.
+    #[default]
+    Offer,
+    /// Whole: nearly all of them are new here.
+    Whole,
+}
+
+/// Where the log ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beat {
+    /// As in [`Batch::token`].
+    pub token: ByteBuf,
+}
+
+/// Why bytes are no frame; the link ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Over the limit.
+    #[error("a frame of {0} bytes, more than limits.frame_bytes")]
+    TooLong(u64),
+    /// The length is no varint.
+    #[error("a frame whose length is no varint")]
+    Length,
+    /// No such kind.
+    #[error("a frame of unknown kind {0}")]
+    Kind(u8),
+    /// The content does not fit the kind.
+    #[error("a frame that does not decode: {0}")]
+    Content(String),
+}
+
+impl std::convert::From<serde_cbor::Error> for FrameError {
+    fn from(error: serde_cbor::Error) -> FrameError {
+        FrameError::Content(error.to_string().chars().take(120).collect())
+    }
+}
+
+impl Frame {
+    /// The frame's bytes, length first.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, body) = match self {
+            Frame::Hello(body) => (0, cbor(body)),
+            Frame::HelloAck(body) => (1, cbor(body)),
+            Frame::Refuse(body) => (2, cbor(body)),
+            Frame::Pull(body) => (3, cbor(body)),
+            Frame::Batch(body) => (4, cbor(body)),
+            Frame::Want(body) => (5, cbor(body)),
+            Frame::Bodies(body) => (6, cbor(body)),
+            Frame::Done(body) => (7, cbor(body)),
+            Frame::Beat(body) => (8, cbor(body)),
+        };
+        let mut length = unsigned_varint::encode::usize_buffer();
+        let length = unsigned_varint::encode::usize(body.len() + 1, &mut length);
+        [length, &[kind], &body].concat()
+    }
+
+    /// Decodes what follows the length.
+    pub fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
+        let (&kind, body) = bytes.split_first().ok_or(FrameError::Length)?;
+        Ok(match kind {
+            0 => Frame::Hello(of_cbor(body)?),
+            1 => Frame::HelloAck(of_cbor(body)?),
+            2 => Frame::Refuse(of_cbor(body)?),
+            3 => Frame::Pull(of_cbor(body)?),
+            4 => Frame::Batch(of_cbor(body)?),
+            5 => Frame::Want(of_cbor(body)?),
+            6 => Frame::Bodies(of_cbor(body)?),
+            7 => Frame::Done(of_cbor(body)?),
+            8 => Frame::Beat(of_cbor(body)?),
+            other => return Err(FrameError::Kind(other)),
+        })
+    }
+}
+
+fn cbor<T: Serialize>(body: &T) -> Vec<u8> {
+    // Encoding plain data into memory cannot fail.
+    serde_cbor::to_vec(body).expect("a frame is plain data")
+}
+
+fn of_cbor<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    Ok(serde_cbor::from_slice(body)?)
+}
+
+/// Takes the length of the next frame off `buffer`, when all of it is there: `None` means that more bytes are needed.
+pub fn decode_length(buffer: &mut BytesMut, most: usize) -> Result<Option<usize>, FrameError> {
+    match unsigned_varint::decode::u64(buffer) {
+        Ok((length, _)) if length > most as u64 => Err(FrameError::TooLong(length)),
+        Ok((length, rest)) => {
+            let used = buffer.len() - rest.len();
+            if rest.len() < length as usize {
+                return Ok(None);
+            }
+            let _ = buffer.split_to(used);
+            Ok(Some(length as usize))
+        }
+        Err(unsigned_varint::decode::Error::Insufficient) => Ok(None),
+        Err(_) => Err(FrameError::Length),
+    }
+}
+
+/// Compression of bodies: they are text, and much alike.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Envelopes with their slots: zstd over a CBOR array of `[slot, envelope]`. Nothing for none.
+pub fn pack<'a>(bodies: impl Iterator<Item = (u16, &'a Bytes)>) -> Vec<u8> {
+    let bodies: Vec<(u16, &serde_bytes::Bytes)> =
+        bodies.map(|(slot, body)| (slot, serde_bytes::Bytes::new(body))).collect();
+    if bodies.is_empty() {
+        return Vec::new();
+    }
+    // Compressing memory into memory cannot fail.
+    zstd::bulk::compress(&cbor(&bodies), ZSTD_LEVEL).expect("compression into memory")
+}
+
+/// The reverse of [`pack`], into at most `most` bytes. The envelopes share one allocation.
+pub(super) fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, FrameError> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let content = |what: &str| FrameError::Content(what.to_owned());
+    // The declared size is the sender's word: bound it before anything is allocated.
+    let size =
+        zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or_else(|| content("no zstd frame"))?;
+    if size > most as u64 {
+        return Err(FrameError::TooLong(size));
+    }
+    let plain = zstd::bulk::decompress(packed, size as usize).map_err(|_| content("bodies do not decompress"))?;
+    let plain = Bytes::from(plain);
+    let bodies: Vec<(u16, &serde_bytes::Bytes)> = serde_cbor::from_slice(&plain)?;
+    Ok(bodies.into_iter().map(|(slot, body)| (slot, plain.slice_ref(body))).collect())
+}
+
+impl Batch {
+    /// The ids that the batch shows the sender to have, where they can be told without opening anything.
+    pub(super) fn keys<K: Known>(&self, known: &K) -> Vec<(SeenKey, u16)> {
+        let keys = self.offers.iter().filter_map(|offer| known.keys(offer));
+        keys.flat_map(|keys| keys.also.into_iter().chain([keys.insert]).map(move |key| (key, keys.hidden))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8], most: usize) -> Result<Option<Frame>, FrameError> {
+        let mut buffer = BytesMut::from(bytes);
+        let Some(length) = decode_length(&mut buffer, most)? else { return Ok(None) };
+        Frame::decode(&buffer[..length]).map(Some)
+    }
+
+    fn frames() -> Vec<Frame> {
+        let name: Name = "cert-at".parse().unwrap();
+        let hello = Hello {
+            node: name.clone(),
+            software: "intelmq-relay 0.1.0".into(),
+            log: Uuid::from_u128(5),
+            envelope_bytes: 1 << 20,
+            frame_bytes: 4 << 20,
+        };
+        let body = Bytes::from_static(b"envelope");
+        vec![
+            Frame::Hello(hello.clone()),
+            Frame::HelloAck(hello),
+            Frame::Refuse("who are you?".into()),
+            Frame::Pull(From::Now),
+            Frame::Pull(From::All),
+            Frame::Pull(From::Time(7)),
+            Frame::Pull(From::Token(ByteBuf::from([1; 64]))),
+            Frame::Batch(Batch {
+                no: 1,
+                offers: vec![Offer(0, name, Uuid::from_u128(6), 1400, 2)],
+                whole: pack([(1, &body)].into_iter()),
+                token: ByteBuf::from([2; 64]),
+            }),
+            Frame::Want(Want {
+                no: 1,
+                answers: vec![(0, Answer::Want), (1, Answer::Refuse(Verdict::Refused("tlp-red".into())))],
+            }),
+            Frame::Bodies(Bodies { no: 1, packed: pack([(0, &body)].into_iter()) }),
+            Frame::Done(Done { no: 1, verdicts: vec![Verdict::Accepted, Verdict::TooOld], mode: Mode::Whole }),
+            Frame::Beat(Beat { token: ByteBuf::from([3; 64]) }),
+        ]
+    }
+
+    #[test]
+    fn frames_read_back_and_no_part_of_one_is_one() {
+        for frame in frames() {
+            let bytes = frame.encode();
+            assert_eq!(read(&bytes, 4096).unwrap(), Some(frame.clone()));
+            for cut in 0..bytes.len() {
+                assert_eq!(read(&bytes[..cut], 4096), Ok(None), "{frame:?} cut to {cut}");
+            }
+            assert!(matches!(read(&bytes, Frame::decode_len(&bytes) - 1), Err(FrameError::TooLong(_))));
+            let mut longer = bytes[bytes.len() - Frame::decode_len(&bytes)..].to_vec();
+            longer.push(0);
+            assert!(Frame::decode(&longer).is_err(), "{frame:?} with a byte more");
+        }
+    }
+
+    impl Frame {
+        fn decode_len(bytes: &[u8]) -> usize {
+            unsigned_varint::decode::usize(bytes).unwrap().0
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_is_unpacked() {
+        let zeros = Bytes::from(vec![0; 1 << 20]);
+        let packed = pack([(0, &zeros)].into_iter());
+        assert!(packed.len() < 1000);
+        assert!(matches!(unpack(&packed, 1 << 19), Err(FrameError::TooLong(_))));
+        assert_eq!(unpack(&packed, 1 << 21).unwrap(), [(0, zeros)]);
+        assert!(unpack(b"no zstd at all", 1 << 20).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes, 4096);
+            let _ = Frame::decode(&bytes);
+            let _ = unpack(&bytes, 4096);
+        }
+
+        #[test]
+        fn changed_frames_never_panic(which in 0usize..12, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = frames()[which].encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = read(&bytes, 4096);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The taking half of a link: the peer's log to us.
+//!
+//! Owns the batches that are not decided, what was wanted of them, and the cursor: it moves over the batches that are
+//! decided without a gap before them, and is committed together with the envelopes that complete them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::claims::{Claimed, Claims, LinkId};
+use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
+use super::verdict::Verdict;
+use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
+use crate::envelope::{SeenKey, SeenKeys};
+
+/// How often a cursor that moved without new envelopes is committed, ms.
+const CURSOR_EVERY: u64 = 1_000;
+
+/// Of this many slots in a row,
+const MODE_SAMPLE: u32 = 512;
+/// so many per cent new: send whole; and fewer than this many: offer again.
+const MODE_WHOLE: u32 = 95;
+const MODE_OFFER: u32 = 85;
+
+/// How an offered id stands here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Not known: wanted.
+    New,
+    /// Known, as full or fuller.
+    Known,
+    /// Would be refused.
+    Refuse(Verdict),
+}
+
+/// What a link must know of the node: the seen set and the origins.
+pub trait Known {
+    /// The keys of an offered id; `None`: its origin is nobody we know.
+    fn keys(&self, offer: &Offer) -> Option<SeenKeys>;
+
+    /// How the id stands.
+    fn standing(&self, keys: &SeenKeys, offer: &Offer) -> Standing;
+}
+
+/// Envelopes to be decided and committed, in the order of the submissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Batch and slot of each.
+    pub slots: Vec<(u64, u16)>,
+    /// The envelopes, unverified.
+    pub envelopes: Vec<Bytes>,
+    /// The cursor, when it moves: committed together with the envelopes, and after everything submitted before.
+    pub cursor: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Slot {
+    /// Asked for, since when.
+    Wanted(Offer, Option<SeenKey>, u64),
+    /// Another link asked for it; when to look again.
+    Later(Offer, SeenKeys, u64),
+    /// Handed over to be decided.
+    Submitted(Option<SeenKey>),
+    Decided(Verdict),
+}
+
+struct Incoming {
+    slots: Vec<Slot>,
+    token: Vec<u8>,
+    /// When the peer was last told that we are at work.
+    told: u64,
+}
+
+impl Incoming {
+    fn is_submitted(&self) -> bool {
+        self.slots.iter().all(|slot| matches!(slot, Slot::Submitted(_) | Slot::Decided(_)))
+    }
+
+    fn verdicts(&self) -> Option<Vec<Verdict>> {
+        let verdict = |slot: &Slot| if let Slot::Decided(verdict) = slot { Some(verdict.clone()) } else { None };
+        self.slots.iter().map(verdict).collect()
+    }
+}
+
+/// The taking half.
+pub struct Pull {
+    id: LinkId,
+    settings: Settings,
+    open: BTreeMap<u64, Incoming>,
+    next: u64,
+    /// Every batch before this one is submitted, or decided without.
+    gapless: u64,
+    /// A cursor that moved and is not committed, since when.
+    cursor: Option<(Vec<u8>, u64)>,
+    mode: Mode,
+    sampled: u32,
+    sampled_new: u32,
+    /// When the peer's log was last known to end where we stand.
+    current: Option<u64>,
+    heard: u64,
+}
+
+impl Pull {
+    pub(super) fn new(id: LinkId, settings: Settings, now: u64) -> Pull {
+        Pull {
+            id,
+            settings,
+            open: BTreeMap::new(),
+            next: 1,
+            gapless: 1,
+            cursor: None,
+            mode: Mode::Offer,
+            sampled: 0,
+            sampled_new: 0,
+            current: None,
+            heard: now,
+        }
+    }
+
+    pub(super) fn batch<K: Known>(
+        &mut self,
+        batch: Batch,
+        known: &K,
+        claims: &mut Claims,
+        now: u64,
+        out: &mut Vec<Frame>,
+    ) -> Result<Option<Submission>, Violation> {
+        if batch.no != self.next {
+            return Err(Violation::Unexpected("a batch out of turn"));
+        }
+        let whole = unpack(&batch.whole, self.settings.frame).map_err(|_| Violation::Unexpected("a broken batch"))?;
+        if self.open.len() >= MAX_BATCHES {
+            return Err(Violation::Unexpected("more batches than may be open"));
+        }
+        self.next += 1;
+        self.heard = now;
+        let mut slots = vec![None; batch.offers.len() + whole.len()];
+        if slots.is_empty() || slots.len() > MAX_ENTRIES {
+            return Err(Violation::Unexpected("a batch of no or too many entries"));
+        }
+        let mut submission = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
+        for (slot, body) in whole {
+            place(&mut slots, slot, Slot::Submitted(None))?;
+            submission.slots.push((batch.no, slot));
+            submission.envelopes.push(body);
+        }
+        let mut answers = Vec::with_capacity(batch.offers.len());
+        for offer in batch.offers {
+            let slot = offer.0;
+            let (state, answer) = self.judge(offer, known, claims, now);
+            place(&mut slots, slot, state)?;
+            answers.push((slot, answer));
+        }
+        // Every place was filled once: there are as many as slots.
+        let slots = slots.into_iter().flatten().collect();
+        self.open.insert(batch.no, Incoming { slots, token: batch.token.into_vec(), told: now });
+        if !answers.is_empty() {
+            out.push(Frame::Want(Want { no: batch.no, answers }));
+        }
+        Ok(self.submit(submission, now, out))
+    }
+
+    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &mut Claims, now: u64) -> (Slot, Answer) {
+        if offer.3 as usize > self.settings.envelope {
+            return (Slot::Decided(Verdict::TooBig), Answer::Refuse(Verdict::TooBig));
+        }
+        let Some(keys) = known.keys(&offer) else {
+            return (Slot::Decided(Verdict::UnknownOrigin), Answer::Refuse(Verdict::UnknownOrigin));
+        };
+        self.judge_known(offer, keys, known, claims, now)
+    }
+
+    fn judge_known<K: Known>(
+        &mut self,
+        offer: Offer,
+        keys: SeenKeys,
+        known: &K,
+        claims: &mut Claims,
+        now: u64,
+    ) -> (Slot, Answer) {
+        match known.standing(&keys, &offer) {
+            Standing::Known => (Slot::Decided(Verdict::Duplicate), Answer::Have),
+            Standing::Refuse(verdict) => (Slot::Decided(verdict.clone()), Answer::Refuse(verdict)),
+            Standing::New => match claims.claim(keys.insert, self.id, now, self.settings.claim) {
+                Claimed::Here => (Slot::Wanted(offer, Some(keys.insert), now), Answer::Want),
+                Claimed::Elsewhere(until) => (Slot::Later(offer, keys, until), Answer::Later),
+            },
+        }
+    }
+
+    pub(super) fn bodies(&mut self, bodies: Bodies, now: u64) -> Result<Option<Submission>, Violation> {
+        let list = unpack(&bodies.packed, self.settings.frame).map_err(|_| Violation::Unexpected("broken bodies"))?;
+        let batch = self.open.get_mut(&bodies.no).ok_or(Violation::Unexpected("bodies of no open batch"))?;
+        self.heard = now;
+        let mut submission = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
+        for (slot, body) in list {
+            let place = batch.slots.get_mut(slot as usize);
+            let Some(Slot::Wanted(_, key, _)) = place.as_deref() else {
+                return Err(Violation::Unexpected("a body that was not asked for"));
+            };
+            let key = *key;
+            // Checked by the pattern above.
+            if let Some(place) = place {
+                *place = Slot::Submitted(key);
+            }
+            submission.slots.push((bodies.no, slot));
+            submission.envelopes.push(body);
+        }
+        Ok(self.submit(submission, now, &mut Vec::new()))
+    }
+
+    /// Moves the cursor as far as it goes, and attaches it to what is submitted now. Submissions are committed in
+    /// order, so "submitted before" is enough.
+    fn submit(&mut self, mut submission: Submission, now: u64, out: &mut Vec<Frame>) -> Option<Submission> {
+        while let Some(batch) = self.open.get(&self.gapless).filter(|batch| batch.is_submitted()) {
+            let since = self.cursor.take().map_or(now, |(_, since)| since);
+            self.cursor = Some((batch.token.clone(), since));
+            self.gapless += 1;
+        }
+        self.finish(out);
+        if submission.envelopes.is_empty() {
+            return None;
+        }
+        submission.cursor = self.cursor.take().map(|(token, _)| token);
+        Some(submission)
+    }
+
+    /// What was submitted is durably decided.
+    pub fn decided(
+        &mut self,
+        decided: impl IntoIterator<Item = ((u64, u16), Verdict)>,
+        claims: &mut Claims,
+        out: &mut Vec<Frame>,
+    ) {
+        for ((no, slot), verdict) in decided {
+            // Gone when the peer's next batches made no sense and the link is about to end.
+            let Some(place) = self.open.get_mut(&no).and_then(|batch| batch.slots.get_mut(slot as usize)) else {
+                continue;
+            };
+            if let Slot::Submitted(Some(key)) = place {
+                claims.release(key, self.id);
+            }
+            self.sampled += 1;
+            self.sampled_new += u32::from(verdict.is_new());
+            *place = Slot::Decided(verdict);
+        }
+        self.finish(out);
+    }
+
+    /// Says `Done` for every batch that is decided and behind the gapless place.
+    fn finish(&mut self, out: &mut Vec<Frame>) {
+        self.choose_mode();
+        let ready: Vec<(u64, Vec<Verdict>)> =
+            self.open.range(..self.gapless).filter_map(|(&no, batch)| Some((no, batch.verdicts()?))).collect();
+        for (no, verdicts) in ready {
+            self.open.remove(&no);
+            out.push(Frame::Done(Done { no, verdicts, mode: self.mode }));
+        }
+    }
+
+    fn choose_mode(&mut self) {
+        if self.sampled >= MODE_SAMPLE {
+            let new = 100 * self.sampled_new / self.sampled;
+            self.mode = match self.mode {
+                Mode::Offer if new > MODE_WHOLE => Mode::Whole,
+                Mode::Whole if new < MODE_OFFER => Mode::Offer,
+                same => same,
+            };
+            (self.sampled, self.sampled_new) = (0, 0);
+        }
+    }
+
+    pub(super) fn beat(&mut self, beat: Beat, now: u64) {
+        self.heard = now;
+        if self.open.is_empty() {
+            self.current = Some(now);
+            self.cursor.get_or_insert((Vec::new(), now)).0 = beat.token.into_vec();
+        }
+    }
+
+    pub(super) fn tick<K: Known>(
+        &mut self,
+        known: &K,
+        claims: &mut Claims,
+        now: u64,
+        out: &mut Vec<Frame>,
+    ) -> Result<Option<Submission>, Violation> {
+        self.look_again(known, claims, now, out)?;
+        for (&no, batch) in &mut self.open {
+            if now.saturating_sub(batch.told) >= self.settings.answer / 3 {
+                batch.told = now;
+                out.push(Frame::Want(Want { no, answers: Vec::new() }));
+            }
+        }
+        let none = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
+        self.submit(none, now, out);
+        if self.cursor.as_ref().is_some_and(|(_, since)| now.saturating_sub(*since) >= CURSOR_EVERY) {
+            let cursor = self.cursor.take().map(|(token, _)| token);
+            return Ok(Some(Submission { slots: Vec::new(), envelopes: Vec::new(), cursor }));
+        }
+        Ok(None)
+    }
+
+    /// What another link had claimed may be here by now, or be nobody's.
+    fn look_again<K: Known>(
+        &mut self,
+        known: &K,
+        claims: &mut Claims,
+        now: u64,
+        out: &mut Vec<Frame>,
+    ) -> Result<(), Violation> {
+        let mut open = std::mem::take(&mut self.open);
+        let mut silent = false;
+        for (&no, batch) in &mut open {
+            let mut answers = Vec::new();
+            for place in &mut batch.slots {
+                match place {
+                    Slot::Wanted(_, _, since) => silent |= now.saturating_sub(*since) >= self.settings.answer,
+                    Slot::Later(offer, keys, _) => {
+                        let slot = offer.0;
+                        let (state, answer) = self.judge_known(offer.clone(), *keys, known, claims, now);
+                        *place = state;
+                        if answer != Answer::Later {
+                            answers.push((slot, answer));
+                        }
+                    }
+                    Slot::Submitted(_) | Slot::Decided(_) => {}
+                }
+            }
+            if !answers.is_empty() {
+                batch.told = now;
+                out.push(Frame::Want(Want { no, answers }));
+            }
+        }
+        self.open = open;
+        if silent { Err(Violation::Unanswered("what we wanted")) } else { Ok(()) }
+    }
+
+    /// Whether something waits for another link's claim: then decisions elsewhere matter here.
+    pub fn waits(&self) -> bool {
+        self.open.values().any(|batch| batch.slots.iter().any(|slot| matches!(slot, Slot::Later(..))))
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        let answer = self.settings.answer;
+        let slots = self.open.values().flat_map(|batch| &batch.slots).filter_map(|slot| match slot {
+            Slot::Wanted(_, _, since) => Some(since + answer),
+            Slot::Later(_, _, until) => Some(*until),
+            Slot::Submitted(_) | Slot::Decided(_) => None,
+        });
+        let told = self.open.values().map(|batch| batch.told + answer / 3);
+        let cursor = self.cursor.iter().map(|(_, since)| since + CURSOR_EVERY);
+        slots.chain(told).chain(cursor).min().unwrap_or(u64::MAX)
+    }
+
+    /// When the peer last said that we have all it may give us; `None`: not yet, or there is more.
+    pub fn current(&self) -> Option<u64> {
+        self.current.filter(|_| self.open.is_empty())
+    }
+
+    /// Batches that are not decided.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn place(slots: &mut [Option<Slot>], slot: u16, state: Slot) -> Result<(), Violation> {
+    match slots.get_mut(slot as usize) {
+        Some(place @ None) => {
+            *place = Some(state);
+            Ok(())
+        }
+        _ => Err(Violation::Unexpected("a batch whose slots do not count from 0")),
+    }
+}

@@ -1,0 +1,304 @@
+//! The giving half of a link: our log to the peer.
+//!
+//! Owns the place up to which the log was read for this peer, the batches that are unanswered, and the window that
+//! bounds them. It is handed what policy permits, and decides in which form it goes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rand::CryptoRng;
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
+
+use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want, pack};
+use super::recent::Recent;
+use super::token::TokenKey;
+use super::verdict::Verdict;
+use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
+use crate::envelope::{Name, SeenKey};
+
+/// Bytes of whole envelopes in one batch, and of bodies in one frame. Writes of this size cost the least.
+const WHOLE_BYTES: usize = 64 << 10;
+const BODIES_BYTES: usize = 256 << 10;
+
+/// A peer that is behind by more entries than this gets offers only: others may have given it the rest.
+const FAR_BEHIND: u64 = 8192;
+
+/// An entry that the peer may have, in the form in which it may have it.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// When it was stored, ms since 1970.
+    pub at: u64,
+    /// We sealed it.
+    pub own: bool,
+    /// The key that it is remembered under.
+    pub key: SeenKey,
+    /// Who sealed it,
+    pub origin: Name,
+    /// as what.
+    pub id: Uuid,
+    /// Fields hidden in this form.
+    pub hidden: u16,
+    /// The envelope.
+    pub bytes: Bytes,
+}
+
+/// Counters of what was given; verdicts by what the peer answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Envelopes sent, whole or as bodies, and their bytes.
+    pub sent: u64,
+    #[allow(missing_docs)]
+    pub bytes: u64,
+    /// Envelopes offered by id.
+    pub offered: u64,
+    /// The peer's verdicts.
+    pub verdicts: BTreeMap<Verdict, u64>,
+}
+
+struct Open {
+    /// What may still be asked for, by slot.
+    offered: BTreeMap<u16, Outgoing>,
+    slots: usize,
+    bytes: usize,
+    /// When the peer last said something about it.
+    heard: u64,
+}
+
+/// The giving half.
+pub struct Push {
+    settings: Settings,
+    token_key: TokenKey,
+    log: Uuid,
+    /// The peer said where to begin.
+    pulling: bool,
+    /// Every entry up to here was read for this peer,
+    read: u64,
+    /// and up to here sent or withheld.
+    sent: u64,
+    /// Read, and not yet sent; `None` stands for what is withheld.
+    ready: VecDeque<(u64, Option<Outgoing>)>,
+    head: u64,
+    open: BTreeMap<u64, Open>,
+    in_flight: usize,
+    next: u64,
+    mode: Mode,
+    theirs: Recent,
+    spoke: u64,
+    given: Given,
+}
+
+impl Push {
+    pub(super) fn new(settings: Settings, token_key: TokenKey, log: Uuid, now: u64) -> Push {
+        Push {
+            settings,
+            token_key,
+            log,
+            pulling: false,
+            read: 0,
+            sent: 0,
+            ready: VecDeque::new(),
+            head: 0,
+            open: BTreeMap::new(),
+            in_flight: 0,
+            next: 1,
+            mode: Mode::Offer,
+            theirs: Recent::default(),
+            spoke: now,
+            given: Given::default(),
+        }
+    }
+
+    /// The peer says where to begin; `position` resolves what only the log knows (`All`, `Now`, a time). A token that is
+    /// not ours, or of another log, begins at the start: duplicates cost an offer.
+    pub(super) fn pull(&mut self, from: From, position: impl FnOnce(From) -> u64, now: u64) -> Result<(), Violation> {
+        if self.pulling {
+            return Err(Violation::Unexpected("a second Pull"));
+        }
+        self.sent = match &from {
+            From::Token(token) => match self.token_key.open(token) {
+                Some((log, seq)) if log == self.log => seq,
+                _ => position(From::All),
+            },
+            _ => position(from),
+        };
+        self.read = self.sent;
+        self.pulling = true;
+        self.spoke = now;
+        Ok(())
+    }
+
+    /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
+    pub fn needs(&mut self, head: u64) -> Option<u64> {
+        self.head = head;
+        (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < self.settings.window && self.open.len() < MAX_BATCHES / 2
+    }
+
+    /// What was read after [`Push::needs`]: each entry's number, with its form where policy permits it. `through` is
+    /// the last number that was read.
+    pub fn entries(&mut self, entries: impl IntoIterator<Item = (u64, Option<Outgoing>)>, through: u64) {
+        self.ready.extend(entries);
+        self.read = self.read.max(through);
+        if self.ready.is_empty() {
+            self.sent = self.read;
+        }
+    }
+
+    /// Policy changed: what was read by the old rules and not sent is read again.
+    pub fn forget_unsent(&mut self) {
+        self.ready.clear();
+        self.read = self.sent;
+    }
+
+    pub(super) fn note_theirs(&mut self, key: SeenKey, hidden: u16) {
+        self.theirs.note(key, hidden);
+    }
+
+    /// Sends what may go now: full batches at once, the rest as soon as nothing of it is held back.
+    fn flush(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) {
+        while self.has_room() && self.ripe(now) {
+            let Some(batch) = self.next_batch(rng, now) else { continue };
+            self.spoke = now;
+            out.push(Frame::Batch(batch));
+        }
+    }
+
+    fn ripe(&self, now: u64) -> bool {
+        self.ready.front().is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| self.ripe_at(entry) <= now))
+    }
+
+    /// When an entry may go. The clock may have been set back since it was stored: never longer than the hold.
+    fn ripe_at(&self, entry: &Outgoing) -> u64 {
+        if entry.own || self.mode == Mode::Whole { 0 } else { entry.at.saturating_add(self.settings.hold) }
+    }
+
+    /// Takes the next batch off `ready`; `None` when all that was taken is withheld.
+    fn next_batch(&mut self, rng: &mut impl CryptoRng, now: u64) -> Option<Batch> {
+        let mut offered = BTreeMap::new();
+        let mut offers = Vec::new();
+        let mut whole: Vec<(u16, Bytes)> = Vec::new();
+        let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
+        let whole_first = self.head.saturating_sub(self.sent) <= FAR_BEHIND;
+        while (slot as usize) < MAX_ENTRIES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
+            let Some((seq, entry)) = self.ready.pop_front() else { break };
+            self.sent = seq;
+            let Some(entry) = entry.filter(|entry| !self.theirs.has(&entry.key, entry.hidden)) else { continue };
+            bytes += entry.bytes.len();
+            if self.mode == Mode::Whole || (entry.own && whole_first) {
+                whole_bytes += entry.bytes.len();
+                whole.push((slot, entry.bytes));
+            } else {
+                let size = u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX);
+                offers.push(Offer(slot, entry.origin.clone(), entry.id, size, entry.hidden));
+                offered.insert(slot, entry);
+            }
+            slot += 1;
+        }
+        if self.ready.is_empty() {
+            self.sent = self.read;
+        }
+        if slot == 0 {
+            return None;
+        }
+        let no = self.next;
+        self.next += 1;
+        self.given.sent += whole.len() as u64;
+        self.given.bytes += whole_bytes as u64;
+        self.given.offered += offers.len() as u64;
+        self.in_flight += bytes;
+        self.open.insert(no, Open { offered, slots: slot.into(), bytes, heard: now });
+        let whole = pack(whole.iter().map(|(slot, body)| (*slot, body)));
+        Some(Batch { no, offers, whole, token: self.token(rng) })
+    }
+
+    fn token(&self, rng: &mut impl CryptoRng) -> ByteBuf {
+        ByteBuf::from(self.token_key.seal(self.log, self.sent, rng))
+    }
+
+    pub(super) fn want(&mut self, want: Want, now: u64, out: &mut Vec<Frame>) -> Result<(), Violation> {
+        let open = self.open.get_mut(&want.no).ok_or(Violation::Unexpected("a Want for no open batch"))?;
+        open.heard = now;
+        let mut bodies: Vec<(u16, Bytes)> = Vec::new();
+        let mut size = 0;
+        for (slot, answer) in want.answers {
+            if answer == Answer::Later {
+                continue;
+            }
+            let entry = open.offered.remove(&slot).ok_or(Violation::Unexpected("an answer to what was not offered"))?;
+            if answer != Answer::Want {
+                continue;
+            }
+            self.given.sent += 1;
+            self.given.bytes += entry.bytes.len() as u64;
+            size += entry.bytes.len();
+            bodies.push((slot, entry.bytes));
+            if size >= BODIES_BYTES {
+                out.push(bodies_frame(want.no, &bodies));
+                bodies.clear();
+                size = 0;
+            }
+        }
+        if !bodies.is_empty() {
+            out.push(bodies_frame(want.no, &bodies));
+        }
+        Ok(())
+    }
+
+    pub(super) fn done(&mut self, done: &Done, now: u64) -> Result<(), Violation> {
+        let open = self.open.remove(&done.no).ok_or(Violation::Unexpected("a Done for no open batch"))?;
+        if done.verdicts.len() != open.slots {
+            return Err(Violation::Unexpected("a Done with another number of verdicts"));
+        }
+        self.in_flight -= open.bytes;
+        self.mode = done.mode;
+        self.spoke = self.spoke.max(now.saturating_sub(self.settings.beat));
+        for verdict in &done.verdicts {
+            // The rules' names are the peer's to choose: bounded.
+            let full = self.given.verdicts.len() >= 64;
+            if let Some(count) = self.given.verdicts.get_mut(verdict) {
+                *count += 1;
+            } else if !full {
+                self.given.verdicts.insert(verdict.clone(), 1);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) -> Result<(), Violation> {
+        if self.open.values().any(|open| now.saturating_sub(open.heard) >= self.settings.answer) {
+            return Err(Violation::Unanswered("a batch"));
+        }
+        self.flush(rng, now, out);
+        if self.pulling && self.open.is_empty() && now.saturating_sub(self.spoke) >= self.settings.beat {
+            self.spoke = now;
+            out.push(Frame::Beat(Beat { token: self.token(rng) }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        let unanswered = self.open.values().map(|open| open.heard + self.settings.answer).min();
+        let ripe = self.ready.front().filter(|_| self.has_room());
+        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)));
+        let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
+        [unanswered, ripe, beat].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Batches that are unanswered, and entries that are not sent yet: 0 and 0 when the peer is up to date.
+    pub fn backlog(&self) -> (usize, u64) {
+        (self.open.len(), self.head.saturating_sub(self.sent))
+    }
+
+    /// What was given since the link began.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+}
+
+fn bodies_frame(no: u64, bodies: &[(u16, Bytes)]) -> Frame {
+    Frame::Bodies(Bodies { no, packed: pack(bodies.iter().map(|(slot, body)| (*slot, body))) })
+}

@@ -1,0 +1,304 @@
+//! Two halves against each other, without a network: what the exchange promises, step by step.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
+
+use super::*;
+use crate::envelope::{Key, Name, SeenKeys};
+
+/// A node that has every id of `seen`; every origin is known, under one key.
+#[derive(Default)]
+struct Node {
+    seen: BTreeMap<[u8; 16], u16>,
+}
+
+impl Known for Node {
+    fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
+        (offer.1.as_str() != "nobody").then(|| SeenKeys::of_offer(&Key::default(), offer.2, offer.4))
+    }
+
+    fn standing(&self, keys: &SeenKeys, _: &Offer) -> Standing {
+        match self.seen.get(&keys.insert.0) {
+            Some(&hidden) if hidden <= keys.hidden => Standing::Known,
+            _ => Standing::New,
+        }
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn entry(n: u64, own: bool) -> (u64, Option<Outgoing>) {
+    let (id, origin) = (Uuid::from_u128(n.into()), name("far"));
+    let key = SeenKeys::of_offer(&Key::default(), id, 0).insert;
+    let bytes = Bytes::from(format!("envelope {n} {}", "x".repeat(1000)));
+    (n, Some(Outgoing { at: 0, own, key, origin, id, hidden: 0, bytes }))
+}
+
+struct Side {
+    link: Link,
+    node: Node,
+    claims: Claims,
+    log: u64,
+    own: bool,
+    got: Vec<Bytes>,
+    cursor: Option<Vec<u8>>,
+    submitted: Vec<Submission>,
+}
+
+fn side(own: bool, log: u64, resume: From) -> Side {
+    let key = TokenKey::derive(&[7; 32]);
+    Side {
+        link: Link::new(1, Settings::default(), key, Uuid::from_u128(5), resume, 0),
+        node: Node::default(),
+        claims: Claims::default(),
+        log,
+        own,
+        got: Vec::new(),
+        cursor: None,
+        submitted: Vec::new(),
+    }
+}
+
+impl Side {
+    /// Everything this side can do at `now`; frames come in, frames go out.
+    fn step(&mut self, frames: Vec<Frame>, now: u64) -> Result<Vec<Frame>, Violation> {
+        let log = self.log;
+        for frame in frames {
+            let bytes = frame.encode();
+            let frame = Frame::decode(&bytes[bytes.len() - length(&bytes)..]).unwrap();
+            let position = |from| if from == From::Now { log } else { 0 };
+            self.submitted.extend(self.link.handle(frame, position, &self.node, &mut self.claims, now)?);
+        }
+        while let Some(after) = self.link.push.needs(self.log) {
+            let through = (after + 700).min(self.log);
+            self.link.push.entries((after + 1..=through).map(|n| entry(n, self.own)), through);
+            self.tick(now)?;
+        }
+        self.tick(now)?;
+        Ok(std::mem::take(&mut self.link.out))
+    }
+
+    fn tick(&mut self, now: u64) -> Result<(), Violation> {
+        let mut rng = ChaCha20Rng::seed_from_u64(now);
+        self.submitted.extend(self.link.tick(&self.node, &mut self.claims, &mut rng, now)?);
+        Ok(())
+    }
+
+    fn commit(&mut self) {
+        for submission in std::mem::take(&mut self.submitted) {
+            let mut verdicts = Vec::new();
+            for (slot, body) in submission.slots.into_iter().zip(submission.envelopes) {
+                let n: u128 = String::from_utf8_lossy(&body).split(' ').nth(1).unwrap().parse().unwrap();
+                let key = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n), 0).insert;
+                let new = self.node.seen.insert(key.0, 0).is_none();
+                self.got.extend(new.then_some(body));
+                verdicts.push((slot, if new { Verdict::Accepted } else { Verdict::Duplicate }));
+            }
+            self.cursor = submission.cursor.or(self.cursor.take());
+            self.link.pull.decided(verdicts, &mut self.claims, &mut self.link.out);
+        }
+    }
+}
+
+fn length(bytes: &[u8]) -> usize {
+    unsigned_varint::decode::usize(bytes).unwrap().0
+}
+
+/// Runs both until nobody says anything, committing as it goes; counts the frames of each kind.
+fn settle(a: &mut Side, b: &mut Side, now: u64) -> BTreeMap<&'static str, usize> {
+    let (mut to_a, mut to_b, mut seen) = (Vec::new(), Vec::new(), BTreeMap::new());
+    loop {
+        to_b.extend(a.step(std::mem::take(&mut to_a), now).unwrap());
+        to_a.extend(b.step(std::mem::take(&mut to_b), now).unwrap());
+        b.commit();
+        a.commit();
+        to_a.append(&mut b.link.out);
+        to_b.append(&mut a.link.out);
+        for frame in to_a.iter().chain(&to_b) {
+            *seen.entry(kind(frame)).or_default() += 1;
+        }
+        if to_a.is_empty() && to_b.is_empty() {
+            return seen;
+        }
+    }
+}
+
+fn kind(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Hello(_) | Frame::HelloAck(_) | Frame::Refuse(_) => "hello",
+        Frame::Pull(_) => "pull",
+        Frame::Batch(_) => "batch",
+        Frame::Want(_) => "want",
+        Frame::Bodies(_) => "bodies",
+        Frame::Done(_) => "done",
+        Frame::Beat(_) => "beat",
+    }
+}
+
+#[test]
+fn own_events_go_whole_and_others_are_offered_first() {
+    let (mut a, mut b) = (side(true, 100, From::All), side(true, 0, From::All));
+    let frames = settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 100);
+    assert_eq!(frames.get("want"), None);
+
+    let (mut a, mut b) = (side(false, 1000, From::All), side(false, 0, From::All));
+    let frames = settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 1000);
+    assert_eq!((frames["batch"], frames["want"], frames["done"]), (2, 2, 2));
+    assert_eq!(a.link.push.given().offered, 1000);
+    assert_eq!(a.link.push.given().verdicts, [(Verdict::Accepted, 1000)].into());
+    assert_eq!(a.link.push.backlog(), (0, 0));
+}
+
+#[test]
+fn what_is_known_is_not_sent() {
+    let (mut a, mut b) = (side(false, 10, From::All), side(false, 0, From::All));
+    for n in 3..=10 {
+        let key = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n), 0).insert;
+        b.node.seen.insert(key.0, 0);
+    }
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 2);
+    assert_eq!(a.link.push.given().sent, 2);
+    assert_eq!(a.link.push.given().verdicts[&Verdict::Duplicate], 8);
+}
+
+#[test]
+fn a_link_resumes_at_the_committed_cursor_in_the_same_log_only() {
+    let (mut a, mut b) = (side(true, 500, From::All), side(true, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    let token = b.cursor.clone().expect("committed with the envelopes");
+
+    let (mut a, mut c) = (side(true, 510, From::All), side(true, 0, From::Token(ByteBuf::from(token.clone()))));
+    settle(&mut a, &mut c, 1000);
+    assert_eq!(c.got.len(), 10);
+
+    let (mut a, mut d) = (side(true, 510, From::All), side(true, 0, From::Token(ByteBuf::from(token))));
+    a.link.push = Push::new(Settings::default(), TokenKey::derive(&[7; 32]), Uuid::from_u128(6), 0);
+    settle(&mut a, &mut d, 1000);
+    assert_eq!(d.got.len(), 510, "another log: from the start");
+}
+
+#[test]
+fn the_cursor_does_not_pass_what_is_not_submitted() {
+    let (mut a, mut b) = (side(false, 600, From::All), side(false, 0, From::All));
+    // Another link of b has claimed the first id.
+    let first = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(1), 0).insert;
+    b.claims.claim(first, 99, 1000, 5000);
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 599);
+    assert_eq!(b.cursor, None);
+    assert!(b.link.pull.waits());
+    // The claim expires: it is wanted here, and the cursor moves over everything.
+    settle(&mut a, &mut b, 6000);
+    assert_eq!(b.got.len(), 600);
+    let (_, seq) = TokenKey::derive(&[7; 32]).open(&b.cursor.unwrap()).unwrap();
+    assert_eq!(seq, 600);
+    assert_eq!(a.link.push.backlog(), (0, 0));
+}
+
+#[test]
+fn the_window_bounds_what_is_unanswered() {
+    let (mut a, mut b) = (side(true, 50_000, From::All), side(true, 0, From::All));
+    a.link.push =
+        Push::new(Settings { window: 1 << 20, ..Settings::default() }, TokenKey::derive(&[7; 32]), Uuid::nil(), 0);
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    let batches = a.step(pull, 1000).unwrap();
+    assert!((2..40).contains(&batches.len()), "{} frames", batches.len());
+    // Nothing comes back: the link ends.
+    assert_eq!(a.step(Vec::new(), 31_000).unwrap_err(), Violation::Unanswered("a batch"));
+}
+
+#[test]
+fn what_was_wanted_and_never_comes_ends_the_link() {
+    let (mut a, mut b) = (side(false, 10, From::All), side(false, 0, From::All));
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    let offers = a.step(pull, 1000).unwrap();
+    b.step(offers, 1000).unwrap();
+    assert_eq!(b.step(Vec::new(), 31_000).unwrap_err(), Violation::Unanswered("what we wanted"));
+}
+
+#[test]
+fn nothing_is_offered_that_the_peer_offered_us() {
+    let (mut a, mut b) = (side(false, 300, From::All), side(false, 300, From::All));
+    for n in 1..=300 {
+        let key = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n), 0).insert;
+        a.node.seen.insert(key.0, 0);
+        b.node.seen.insert(key.0, 0);
+    }
+    // b hears a's offers before it sends its own.
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    let mut offers = a.step(pull, 1000).unwrap();
+    offers.rotate_left(1);
+    let answers = b.step(offers, 1000).unwrap();
+    assert!(answers.iter().all(|frame| kind(frame) != "batch"), "{answers:?}");
+    assert_eq!(b.link.push.given().offered, 0);
+}
+
+#[test]
+fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
+    let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    a.log = 50;
+    let after = a.link.push.needs(50).unwrap();
+    a.link.push.entries((after + 1..=50).map(|n| (n, None)), 50);
+    assert!(a.step(Vec::new(), 2000).unwrap().is_empty());
+    settle(&mut a, &mut b, 12_000);
+    settle(&mut a, &mut b, 13_500);
+    let (_, seq) = TokenKey::derive(&[7; 32]).open(&b.cursor.clone().unwrap()).unwrap();
+    assert_eq!(seq, 50);
+    assert!(b.link.pull.current().is_some());
+}
+
+#[test]
+fn nearly_all_new_is_sent_whole() {
+    let (mut a, mut b) = (side(false, 3000, From::All), side(false, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    a.log = 3100;
+    let frames = settle(&mut a, &mut b, 2000);
+    assert_eq!(frames.get("want"), None, "{frames:?}");
+    assert_eq!(b.got.len(), 3100);
+}
+
+#[test]
+fn frames_out_of_place_end_the_link() {
+    let refused = |frame: Frame| {
+        let mut b = side(true, 0, From::All);
+        b.step(vec![frame], 0).unwrap_err()
+    };
+    let batch = |no, offers, whole| Frame::Batch(Batch { no, offers, whole, token: ByteBuf::new() });
+    let offer = |slot| Offer(slot, name("far"), Uuid::nil(), 10, 0);
+    for frame in [
+        Frame::Refuse("late".into()),
+        batch(2, vec![offer(0)], vec![]),
+        batch(1, vec![], vec![]),
+        batch(1, vec![offer(1)], vec![]),
+        batch(1, vec![offer(0), offer(0)], vec![]),
+        batch(1, vec![offer(0)], vec![1, 2, 3]),
+        batch(1, (0..513).map(offer).collect(), vec![]),
+        Frame::Bodies(Bodies { no: 1, packed: vec![] }),
+        Frame::Want(Want { no: 1, answers: vec![] }),
+        Frame::Done(Done { no: 1, verdicts: vec![], mode: Mode::Offer }),
+    ] {
+        assert!(matches!(refused(frame.clone()), Violation::Unexpected(_)), "{frame:?}");
+    }
+}
+
+#[test]
+fn strangers_origins_are_refused_by_name() {
+    let mut b = side(true, 0, From::All);
+    let offers = vec![Offer(0, name("nobody"), Uuid::nil(), 10, 0), Offer(1, name("far"), Uuid::nil(), 2 << 20, 0)];
+    let frames = b.step(vec![Frame::Batch(Batch { no: 1, offers, whole: vec![], token: ByteBuf::new() })], 0).unwrap();
+    let answers = vec![(0, Answer::Refuse(Verdict::UnknownOrigin)), (1, Answer::Refuse(Verdict::TooBig))];
+    assert!(frames.contains(&Frame::Want(Want { no: 1, answers })), "{frames:?}");
+    let verdicts = vec![Verdict::UnknownOrigin, Verdict::TooBig];
+    assert!(frames.contains(&Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer })), "{frames:?}");
+}

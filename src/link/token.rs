@@ -1,0 +1,69 @@
+//! The resume token: where a peer stands in our log, unreadable to it.
+//!
+//! Sealed with XChaCha20-Poly1305 under a key that only we have, always of one length and never twice the same, so
+//! that a peer sees neither numbers nor the gaps of what policy withheld.
+
+use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use rand::CryptoRng;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+const NONCE: usize = 24;
+
+/// The key of our tokens. Derived from the node's secret, so that tokens outlive the store.
+#[derive(Clone)]
+pub struct TokenKey(XChaCha20Poly1305);
+
+impl TokenKey {
+    /// The token key of the node with this secret seed.
+    pub fn derive(seed: &[u8; 32]) -> TokenKey {
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(b"intelmq-relay/1 resume token").chain_update(seed).finalize().into();
+        TokenKey(XChaCha20Poly1305::new(&Key::from(digest)))
+    }
+
+    /// The token for "everything up to `seq` of log `log` is decided".
+    pub fn seal(&self, log: Uuid, seq: u64, rng: &mut impl CryptoRng) -> Vec<u8> {
+        let mut nonce = [0; NONCE];
+        rng.fill_bytes(&mut nonce);
+        let mut plain = [0; 24];
+        plain[..16].copy_from_slice(log.as_bytes());
+        plain[16..].copy_from_slice(&seq.to_be_bytes());
+        let sealed = self.0.encrypt(&XNonce::from(nonce), &plain[..]).expect("24 bytes are within the cipher's limit");
+        [&nonce[..], &sealed].concat()
+    }
+
+    /// What a token of ours says; `None`: it is none, or was changed.
+    pub fn open(&self, token: &[u8]) -> Option<(Uuid, u64)> {
+        let (nonce, sealed) = token.split_at_checked(NONCE)?;
+        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        let plain: [u8; 24] = self.0.decrypt(&XNonce::from(nonce), sealed).ok()?.try_into().ok()?;
+        let (log, seq) = plain.split_at(16);
+        Some((Uuid::from_slice(log).ok()?, u64::from_be_bytes(seq.try_into().ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_opaque_alike_and_only_ours() {
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let (key, log) = (TokenKey::derive(&[1; 32]), Uuid::from_u128(9));
+        let (one, two) = (key.seal(log, 1, &mut rng), key.seal(log, u64::MAX, &mut rng));
+        assert_eq!(one.len(), two.len());
+        assert_ne!(one, key.seal(log, 1, &mut rng));
+        assert_eq!(key.open(&two), Some((log, u64::MAX)));
+        assert_eq!(TokenKey::derive(&[2; 32]).open(&one), None);
+        for at in 0..one.len() {
+            let mut changed = one.clone();
+            changed[at] ^= 1;
+            assert_eq!(key.open(&changed), None);
+            assert_eq!(key.open(&one[..at]), None);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What became of an envelope at the gate: an outcome, not an error. It travels back to the sender, is counted, and
+//! answers "why".
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The decision on one envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// New; in the log.
+    Accepted,
+    /// A fuller copy of what was known; in the log.
+    Completed,
+    /// Known, as full or fuller.
+    Duplicate,
+    /// Our own event, or one that passed us already.
+    Loop,
+    /// Older than the age window.
+    TooOld,
+    /// Sealed later than our clock allows.
+    FromTheFuture,
+    /// Its origin is nobody we know, or has another key.
+    UnknownOrigin,
+    /// Its seal does not hold.
+    BadSignature,
+    /// Over a limit.
+    TooBig,
+    /// No envelope.
+    Malformed,
+    /// A rule of ours says no; which one.
+    Refused(String),
+    /// Not now: offer it again.
+    Later,
+}
+
+impl Verdict {
+    /// The word without the rule: what counters count.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Accepted => "accepted",
+            Verdict::Completed => "completed",
+            Verdict::Duplicate => "duplicate",
+            Verdict::Loop => "loop",
+            Verdict::TooOld => "too-old",
+            Verdict::FromTheFuture => "from-the-future",
+            Verdict::UnknownOrigin => "unknown-origin",
+            Verdict::BadSignature => "bad-signature",
+            Verdict::TooBig => "too-big",
+            Verdict::Malformed => "malformed",
+            Verdict::Refused(_) => "refused",
+            Verdict::Later => "later",
+        }
+    }
+
+    /// Whether something new came into the log.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Verdict::Accepted | Verdict::Completed)
+    }
+
+    /// Whether it would be the same whoever brought the envelope; such a refusal is remembered.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Verdict::TooOld | Verdict::TooBig)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Refused(rule) => write!(f, "refused:{rule}"),
+            plain => f.write_str(plain.word()),
+        }
+    }
+}
