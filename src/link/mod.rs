@@ -124,7 +124,7 @@ impl Link {
                 }
                 return self.pull.batch(batch, known, claims, now, &mut self.out);
             }
-            Frame::Bodies(bodies) => return self.pull.bodies(bodies, now),
+            Frame::Bodies(bodies) => return self.pull.bodies(bodies, now, &mut self.out),
             Frame::Beat(beat) => self.pull.beat(beat, now),
         }
         Ok(None)

@@ -188,7 +188,12 @@ impl Pull {
         }
     }
 
-    pub(super) fn bodies(&mut self, bodies: Bodies, now: u64) -> Result<Option<Submission>, Violation> {
+    pub(super) fn bodies(
+        &mut self,
+        bodies: Bodies,
+        now: u64,
+        out: &mut Vec<Frame>,
+    ) -> Result<Option<Submission>, Violation> {
         let list = unpack(&bodies.packed, self.settings.frame).map_err(|_| Violation::Unexpected("broken bodies"))?;
         let batch = self.open.get_mut(&bodies.no).ok_or(Violation::Unexpected("bodies of no open batch"))?;
         self.heard = now;
@@ -206,7 +211,7 @@ impl Pull {
             submission.slots.push((bodies.no, slot));
             submission.envelopes.push(body);
         }
-        Ok(self.submit(submission, now, &mut Vec::new()))
+        Ok(self.submit(submission, now, out))
     }
 
     /// Moves the cursor as far as it goes, and attaches it to what is submitted now. Submissions are committed in

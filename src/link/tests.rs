@@ -116,17 +116,21 @@ fn settle(a: &mut Side, b: &mut Side, now: u64) -> BTreeMap<&'static str, usize>
     let (mut to_a, mut to_b, mut seen) = (Vec::new(), Vec::new(), BTreeMap::new());
     loop {
         to_b.extend(a.step(std::mem::take(&mut to_a), now).unwrap());
+        count(&to_b, &mut seen);
         to_a.extend(b.step(std::mem::take(&mut to_b), now).unwrap());
         b.commit();
         a.commit();
         to_a.append(&mut b.link.out);
-        to_b.append(&mut a.link.out);
-        for frame in to_a.iter().chain(&to_b) {
-            *seen.entry(kind(frame)).or_default() += 1;
-        }
-        if to_a.is_empty() && to_b.is_empty() {
+        count(&to_a, &mut seen);
+        if to_a.is_empty() && a.link.out.is_empty() {
             return seen;
         }
+    }
+}
+
+fn count(frames: &[Frame], seen: &mut BTreeMap<&'static str, usize>) {
+    for frame in frames {
+        *seen.entry(kind(frame)).or_default() += 1;
     }
 }
 
