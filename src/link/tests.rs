@@ -156,7 +156,7 @@ fn own_events_go_whole_and_others_are_offered_first() {
     let (mut a, mut b) = (side(false, 1000, From::All), side(false, 0, From::All));
     let frames = settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 1000);
-    assert_eq!((frames["batch"], frames["want"], frames["done"]), (2, 2, 2));
+    assert_eq!((frames["batch"], frames["want"], frames["done"]), (3, 3, 3));
     assert_eq!(a.link.push.given().offered, 1000);
     assert_eq!(a.link.push.given().verdicts, [(Verdict::Accepted, 1000)].into());
     assert_eq!(a.link.push.backlog(), (0, 0));
