@@ -1,0 +1,67 @@
+//! The disk: an open sled, and what "durable" means.
+//!
+//! Owns the one way to write: a batch, sled's flush, and `fdatasync` on the same inode, because the flush alone ends
+//! in `sync_file_range`. It must never write after an error: sled 0.34.7 then refuses everything until it is opened
+//! anew (its `global_error`), and what of the failed batch reached the file is known only after that. So an error in
+//! here is [`StoreError::Broken`], and the usual reason for one, a full disk, is looked for beforehand.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::{OpenError, StoreError, pieces};
+
+/// An open sled.
+pub(super) struct Disk {
+    db: sled::Db,
+    file: File,
+    dir: PathBuf,
+}
+
+impl Disk {
+    /// Opens or makes a sled in this folder.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Disk, OpenError> {
+        let config = sled::Config::new().path(dir).segment_size(pieces::SEGMENT).cache_capacity(cache_bytes);
+        // sled asserts while it recovers; a file that makes it panic is damaged like any other.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let damaged = |reason: String| OpenError::Damaged { dir: dir.into(), reason };
+        let db = match opened {
+            Ok(Ok(db)) => db,
+            Ok(Err(sled::Error::Unsupported(reason))) => return Err(OpenError::Foreign { dir: dir.into(), reason }),
+            Ok(Err(sled::Error::Io(error))) => return Err(OpenError::Io { dir: dir.into(), error }),
+            Ok(Err(error)) => return Err(damaged(error.to_string())),
+            Err(_) => return Err(damaged("sled panicked while it read the file".into())),
+        };
+        let file = File::open(dir.join("db")).map_err(|error| OpenError::Io { dir: dir.into(), error })?;
+        Ok(Disk { db, file, dir: dir.into() })
+    }
+
+    /// The one tree.
+    pub(super) fn tree(&self) -> &sled::Tree {
+        &self.db
+    }
+
+    /// Writes the batch; on return it is durable. Every error is [`StoreError::Broken`].
+    pub(super) fn write(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            self.db.apply_batch(batch)?;
+            self.db.flush()?;
+            self.file.sync_data()?;
+            Ok::<(), sled::Error>(())
+        }));
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StoreError::broken(format!("writing failed: {error}"))),
+            Err(_) => Err(StoreError::broken("writing failed: sled panicked")),
+        }
+    }
+
+    /// Whether `needed` bytes can be written and `reserve` bytes stay free after that.
+    pub(super) fn room(&self, needed: u64, reserve: u64) -> Result<(), StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|error| StoreError::broken(format!("statvfs of {} failed: {error}", self.dir.display())))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let needed = needed.saturating_add(reserve);
+        if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,69 @@
+//! Keys: how the one tree is divided.
+//!
+//! Owns the first byte of every key and the form of what follows. Numbers are big-endian, so that the tree's order
+//! is theirs. A value that may be large lies in [`super::pieces`], whose number is appended to these keys.
+
+use super::Cursor;
+
+/// The marker of a store of ours. See [`super::open`].
+pub(super) const MARKER: &[u8] = b"\0intelmq-relay";
+/// The counters. See [`super::shared::State`].
+pub(super) const STATE: &[u8] = b"\0state";
+
+const CURSOR: u8 = b'c';
+const LOG: u8 = b'l';
+const QUARANTINE: u8 = b'q';
+/// The chunks of ids.
+pub(super) const SEEN: u8 = b's';
+
+/// The chunk of the log that begins with this number.
+pub(super) fn log(first: u64) -> Vec<u8> {
+    numbered(LOG, first)
+}
+
+/// The number in a key (with or without a piece's number) of [`log`].
+pub(super) fn log_first(key: &[u8]) -> Option<u64> {
+    let number = key.strip_prefix(&[LOG])?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*number))
+}
+
+/// A chunk of ids of a day.
+pub(super) fn seen(day: u16, number: u64) -> Vec<u8> {
+    let mut key = seen_day(day);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Where the chunks of a day begin.
+pub(super) fn seen_day(day: u16) -> Vec<u8> {
+    let [high, low] = day.to_be_bytes();
+    vec![SEEN, high, low]
+}
+
+/// The day in a key of [`seen`].
+pub(super) fn day_of(key: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*key.strip_prefix(&[SEEN])?.first_chunk::<2>()?))
+}
+
+/// An item in quarantine.
+pub(super) fn quarantine(number: u64) -> Vec<u8> {
+    numbered(QUARANTINE, number)
+}
+
+/// A cursor. A name is at most 63 bytes; its length goes first, so that no key is the beginning of another.
+pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
+    let (kind, bytes): (u8, &[u8]) = match cursor {
+        Cursor::Peer(key) => (b'p', key.as_bytes()),
+        Cursor::Source(name) => (b'i', name.as_str().as_bytes()),
+        Cursor::Sink(name) => (b'o', name.as_str().as_bytes()),
+    };
+    let mut key = vec![CURSOR, kind, bytes.len() as u8];
+    key.extend_from_slice(bytes);
+    key
+}
+
+fn numbered(kind: u8, number: u64) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}

@@ -1,0 +1,129 @@
+//! Opening a store.
+//!
+//! Owns the folder and what is recognised in it: `lock`, and `sled/` with our marker inside. A new store is made
+//! under another name and renamed when it is complete, so a `sled/` without a marker is never a half-made one of ours.
+//! It must never make a store where there is anything of one, nor repair.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::disk::Disk;
+use super::lock::{Lock, LockError};
+use super::seen::{Ids, Index, Mark};
+use super::shared::State;
+use super::{OpenError, StoreError, keys, log, pieces};
+
+/// The version of the store's form.
+const VERSION: u32 = 1;
+
+/// What opening found.
+pub(super) struct Opened {
+    pub(super) lock: Lock,
+    pub(super) disk: Disk,
+    pub(super) id: Uuid,
+    pub(super) state: State,
+    pub(super) index: Index,
+}
+
+/// Opens the store in this folder, or makes one where there is none. Blocks, up to seconds.
+pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
+    let io = |error| OpenError::Io { dir: dir.into(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+    let lock = Lock::take(dir).map_err(|error| match error {
+        LockError::Held(pid) => OpenError::Locked { dir: dir.into(), pid },
+        LockError::Io(error) => io(error),
+    })?;
+    if dir.join("db").exists() || dir.join("conf").exists() {
+        return Err(OpenError::Foreign { dir: dir.into(), reason: "a sled lies in the folder itself".into() });
+    }
+    let home = dir.join("sled");
+    if !home.exists() {
+        make(dir, &home)?;
+    }
+    for part in ["db", "conf"] {
+        if !home.join(part).exists() {
+            return Err(OpenError::Damaged { dir: dir.into(), reason: format!("sled/{part} is missing") });
+        }
+    }
+    let disk = Disk::open(&home, cache_bytes)?;
+    let id = read_marker(dir, &disk)?;
+    let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
+    let state = read_state(disk.tree()).map_err(damaged)?;
+    let index = read_seen(disk.tree()).map_err(damaged)?;
+    Ok(Opened { lock, disk, id, state, index })
+}
+
+fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { dir: dir.into(), error };
+    let fresh = dir.join("sled.new");
+    match fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        // Left by a start that did not come to its end: never in use.
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&fresh).map_err(io)?;
+    let disk = Disk::open(&fresh, 1 << 20)?;
+    let mut batch = sled::Batch::default();
+    batch.insert(keys::MARKER, encode_marker(VERSION, Uuid::new_v4()));
+    batch.insert(keys::STATE, State::EMPTY.encode());
+    disk.write(batch).map_err(|error| io(io::Error::other(error)))?;
+    drop(disk);
+    for name in ["db", "conf"] {
+        File::open(fresh.join(name)).and_then(|file| file.sync_all()).map_err(io)?;
+    }
+    File::open(&fresh).and_then(|folder| folder.sync_all()).map_err(io)?;
+    fs::rename(&fresh, home).map_err(io)?;
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+fn encode_marker(version: u32, id: Uuid) -> Vec<u8> {
+    [&version.to_be_bytes()[..], id.as_bytes()].concat()
+}
+
+fn read_marker(dir: &Path, disk: &Disk) -> Result<Uuid, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { dir: dir.into(), reason };
+    let Some(marker) = disk.tree().get(keys::MARKER).map_err(|error| damaged(error.to_string()))? else {
+        return Err(OpenError::Foreign { dir: dir.into(), reason: "it has no marker of ours".into() });
+    };
+    let (version, id) = marker.split_first_chunk::<4>().ok_or_else(|| damaged("the marker is too short".into()))?;
+    let found = u32::from_be_bytes(*version);
+    if found > VERSION {
+        return Err(OpenError::Newer { dir: dir.into(), found, known: VERSION });
+    }
+    Uuid::from_slice(id).map_err(|_| damaged("the log id has not 16 bytes".into()))
+}
+
+/// The counters, if the ends of the log are where they say.
+fn read_state(tree: &sled::Tree) -> Result<State, StoreError> {
+    let bytes = tree.get(keys::STATE).map_err(StoreError::read)?;
+    let state = bytes.as_deref().and_then(State::decode).ok_or_else(|| StoreError::damaged("no counters"))?;
+    let last = tree.get_lt(keys::log(u64::MAX)).map_err(StoreError::read)?;
+    let last = last.and_then(|(key, _)| keys::log_first(&key));
+    if state.first == state.next {
+        return if last.is_some() { Err(StoreError::damaged("the log is not as empty as it says")) } else { Ok(state) };
+    }
+    let last = last.ok_or_else(|| StoreError::damaged("the log is empty and should not be"))?;
+    log::head(tree, state.first)?;
+    let (head, _) = log::head(tree, last)?;
+    if last + u64::from(head.count) != state.next || pieces::get(tree, &keys::log(last))?.is_none() {
+        return Err(StoreError::damaged("the log does not end where it says"));
+    }
+    Ok(state)
+}
+
+fn read_seen(tree: &sled::Tree) -> Result<Index, StoreError> {
+    let index = Index::new();
+    for entry in tree.scan_prefix([keys::SEEN]) {
+        let (key, ids) = entry.map_err(StoreError::read)?;
+        let chunk = keys::day_of(&key).zip(Ids::decode(&ids));
+        let (day, ids) = chunk.ok_or_else(|| StoreError::damaged("a chunk of the seen set"))?;
+        for (key, hidden) in ids.0 {
+            index.insert(key, Mark { hidden, day });
+        }
+    }
+    Ok(index)
+}

@@ -1,0 +1,259 @@
+//! A plan: what one group of commits will write.
+//!
+//! Owns the final duplicate check, the numbers of new entries, and which values change. It must never write, nor tell
+//! anybody what it found: that is for after the disk has it. A plan that cannot be finished or written leaves the
+//! ends in a state that the disk has not, so the writer must not go on after it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::log::{Compressor, Open};
+use super::seen::{self, Ids, Index, Mark};
+use super::shared::State;
+use super::{Appended, Commit, Cursor, Draft, Entry, Quarantined, StoreError, keys, pieces};
+use crate::envelope::{SeenKey, SeenKeys};
+
+/// What the writer adds to: the counters, and the chunks that are not full yet. After a restart it begins new chunks.
+pub(super) struct Ends {
+    pub(super) state: State,
+    pub(super) log: Open,
+    /// The stored length of `log`, where it is stored already.
+    pub(super) log_stored: Option<usize>,
+    days: Vec<Day>,
+    compressor: Compressor,
+}
+
+struct Day {
+    day: u16,
+    number: u64,
+    ids: Ids,
+    changed: bool,
+}
+
+/// Days that keep an open chunk. Around midnight there are two.
+const OPEN_DAYS: usize = 4;
+
+impl Ends {
+    pub(super) fn new(state: State) -> std::io::Result<Ends> {
+        let (log, compressor) = (Open::new(state.next), Compressor::new()?);
+        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor })
+    }
+
+    /// Begins a new chunk of the log.
+    pub(super) fn begin_chunk(&mut self) {
+        self.log = Open::new(self.state.next);
+        self.log_stored = None;
+    }
+
+    /// Lets go of open chunks of days below this one: expiry removes them.
+    pub(super) fn forget_days_below(&mut self, day: u16) {
+        self.days.retain(|open| open.day >= day);
+    }
+}
+
+/// A group that is being planned.
+pub(super) struct Plan<'a> {
+    tree: &'a sled::Tree,
+    index: &'a Index,
+    ends: &'a mut Ends,
+    batch: sled::Batch,
+    pending: HashMap<SeenKey, u16>,
+    ids: Vec<(SeenKey, Mark)>,
+    entries: Vec<Arc<Entry>>,
+    cursors: HashMap<Cursor, Vec<u8>>,
+    quarantined: bool,
+}
+
+/// A finished plan.
+pub(super) struct Planned {
+    /// What to write; `None`: nothing has changed.
+    pub(super) batch: Option<sled::Batch>,
+    /// What to insert into the index afterwards.
+    pub(super) ids: Vec<(SeenKey, Mark)>,
+    /// What is in the log afterwards.
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(tree: &'a sled::Tree, index: &'a Index, ends: &'a mut Ends) -> Plan<'a> {
+        Plan {
+            tree,
+            index,
+            ends,
+            batch: sled::Batch::default(),
+            pending: HashMap::new(),
+            ids: Vec::new(),
+            entries: Vec::new(),
+            cursors: HashMap::new(),
+            quarantined: false,
+        }
+    }
+
+    /// Adds a commit; the answer holds once the plan is written.
+    pub(super) fn add(&mut self, commit: Commit) -> Result<Vec<Appended>, StoreError> {
+        let mut answers = Vec::with_capacity(commit.entries.len());
+        for draft in commit.entries {
+            let keys = draft.envelope.seen_keys();
+            answers.push(self.append(draft, keys)?);
+        }
+        for remember in commit.remember {
+            let keys = SeenKeys { hidden: 0, ..remember.keys };
+            if self.known(&keys) != Some(0) {
+                self.remember(&keys, remember.at);
+            }
+        }
+        self.cursors.extend(commit.cursors);
+        for item in &commit.quarantine {
+            self.quarantine(item);
+        }
+        Ok(answers)
+    }
+
+    /// The plan, with the chunks that were added to, the cursors and the counters.
+    pub(super) fn finish(mut self) -> Result<Planned, StoreError> {
+        if self.ids.is_empty() && self.entries.is_empty() && self.cursors.is_empty() && !self.quarantined {
+            return Ok(Planned { batch: None, ids: self.ids, entries: self.entries });
+        }
+        if !self.entries.is_empty() {
+            self.store_chunk()?;
+        }
+        let open = &mut self.ends.days;
+        for day in open.iter_mut().filter(|day| day.changed) {
+            self.batch.insert(keys::seen(day.day, day.number), day.ids.encode());
+            day.changed = false;
+        }
+        open.drain(..open.len().saturating_sub(OPEN_DAYS));
+        for (cursor, value) in &self.cursors {
+            let key = keys::cursor(cursor);
+            pieces::put(&mut self.batch, &key, value, pieces::length(self.tree, &key)?);
+        }
+        self.batch.insert(keys::STATE, self.ends.state.encode());
+        Ok(Planned { batch: Some(self.batch), ids: self.ids, entries: self.entries })
+    }
+
+    fn append(&mut self, draft: Draft, keys: SeenKeys) -> Result<Appended, StoreError> {
+        let known = self.known(&keys);
+        if known.is_some_and(|hidden| hidden <= keys.hidden) {
+            return Ok(Appended::Duplicate);
+        }
+        let seq = self.ends.state.next;
+        let entry = Entry { seq, at: draft.at, from: draft.from, envelope: draft.envelope };
+        if self.ends.log.is_full_for(&entry) {
+            self.store_chunk()?;
+            self.ends.begin_chunk();
+        }
+        self.ends.log.push(&entry);
+        self.ends.state.next += 1;
+        self.remember(&keys, entry.at);
+        self.entries.push(Arc::new(entry));
+        Ok(if known.is_some() { Appended::Completed(seq) } else { Appended::New(seq) })
+    }
+
+    /// As [`Index::known`], with what this group adds.
+    fn known(&self, keys: &SeenKeys) -> Option<u16> {
+        let pending = |key: &SeenKey| self.pending.get(key).copied();
+        let here = pending(&keys.insert).into_iter().chain(keys.also.as_ref().and_then(pending));
+        here.chain(self.index.known(keys)).min()
+    }
+
+    fn remember(&mut self, keys: &SeenKeys, at: u64) {
+        let (key, hidden, day) = (keys.insert, keys.hidden, seen::day(at));
+        self.pending.insert(key, hidden);
+        self.ids.push((key, Mark { hidden, day }));
+        let Ends { days, state, .. } = &mut *self.ends;
+        let place = days.iter().position(|open| open.day == day).unwrap_or_else(|| {
+            days.push(Day { day, number: state.next_seen, ids: Ids::default(), changed: false });
+            state.next_seen += 1;
+            days.len() - 1
+        });
+        let open = &mut days[place];
+        open.ids.0.push((key, hidden));
+        open.changed = true;
+        if open.ids.0.len() >= seen::CHUNK {
+            self.batch.insert(keys::seen(day, open.number), open.ids.encode());
+            days.remove(place);
+        }
+    }
+
+    fn store_chunk(&mut self) -> Result<(), StoreError> {
+        let ends = &mut *self.ends;
+        let chunk = ends.log.encode(&mut ends.compressor)?;
+        let before = ends.log_stored.replace(chunk.len());
+        pieces::put(&mut self.batch, &keys::log(ends.log.first), &chunk, before);
+        ends.state.log_bytes = ends.state.log_bytes + chunk.len() as u64 - before.unwrap_or(0) as u64;
+        Ok(())
+    }
+
+    fn quarantine(&mut self, item: &Quarantined) {
+        let number = self.ends.state.next_quarantine;
+        self.ends.state.next_quarantine += 1;
+        pieces::put(&mut self.batch, &keys::quarantine(number), &item.encode(), None);
+        self.quarantined = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{DAY0, sealed};
+
+    fn keys(id: u8, also: Option<u8>, hidden: u16) -> SeenKeys {
+        SeenKeys { insert: SeenKey([id; 16]), also: also.map(|id| SeenKey([id; 16])), hidden }
+    }
+
+    fn draft(number: u64) -> Draft {
+        Draft { at: DAY0, from: None, envelope: sealed(number, 10) }
+    }
+
+    #[test]
+    fn duplicates_and_completions_are_told_apart_within_a_group_and_across_groups() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let index = Index::new();
+        let mut ends = Ends::new(State::EMPTY).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
+        assert_eq!(append(1, keys(1, None, 3)), Appended::New(1));
+        assert_eq!(append(2, keys(1, None, 3)), Appended::Duplicate);
+        assert_eq!(append(3, keys(1, None, 5)), Appended::Duplicate);
+        assert_eq!(append(4, keys(1, None, 2)), Appended::Completed(2));
+        assert_eq!(append(5, keys(2, Some(1), 2)), Appended::Duplicate, "known under the other key");
+        assert_eq!(append(6, keys(2, Some(1), 1)), Appended::Completed(3));
+        assert_eq!(append(7, keys(3, None, 0)), Appended::New(4));
+        let planned = plan.finish().unwrap();
+        assert_eq!(planned.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(index.len(), 0, "nothing is known before it is durable");
+        for (key, mark) in planned.ids {
+            index.insert(key, mark);
+        }
+
+        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
+        assert_eq!(append(8, keys(1, None, 2)), Appended::Duplicate);
+        assert_eq!(append(9, keys(1, Some(2), 1)), Appended::Duplicate, "the best copy under either key counts");
+        assert_eq!(append(10, keys(1, Some(2), 0)), Appended::Completed(5));
+        assert_eq!(append(11, keys(3, None, 0)), Appended::Duplicate);
+    }
+
+    #[test]
+    fn a_remembered_refusal_is_seen_as_a_full_copy() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let index = Index::new();
+        let mut ends = Ends::new(State::EMPTY).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends);
+        let remember = vec![crate::store::Remember { at: DAY0, keys: keys(9, None, 4) }];
+        plan.add(Commit { remember, ..Commit::default() }).unwrap();
+        assert_eq!(plan.append(draft(1), keys(9, None, 0)).unwrap(), Appended::Duplicate);
+        assert_eq!(plan.finish().unwrap().ids, [(SeenKey([9; 16]), Mark { hidden: 0, day: seen::day(DAY0) })]);
+    }
+
+    #[test]
+    fn a_group_of_nothing_new_writes_nothing() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let index = Index::new();
+        index.insert(SeenKey([1; 16]), Mark { hidden: 0, day: 1 });
+        let mut ends = Ends::new(State::EMPTY).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends);
+        assert_eq!(plan.append(draft(1), keys(1, None, 0)).unwrap(), Appended::Duplicate);
+        assert!(plan.finish().unwrap().batch.is_none());
+    }
+}

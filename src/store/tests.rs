@@ -1,0 +1,534 @@
+//! Tests of the store as a whole. What one file decides is tested in that file.
+
+mod crash;
+mod model;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use super::*;
+
+pub(super) const DAY: u64 = 24 * 60 * 60 * 1000;
+/// A day in 2026.
+pub(super) const DAY0: u64 = 20_600 * DAY;
+
+const ALL: ReadLimit = ReadLimit { entries: usize::MAX, bytes: usize::MAX };
+
+/// An envelope that begins with its number; the rest does not compress.
+pub(super) fn sealed(number: u64, size: usize) -> Sealed {
+    let mut bytes = number.to_be_bytes().to_vec();
+    bytes.resize(size.max(8), 0);
+    ChaCha8Rng::seed_from_u64(number).fill_bytes(&mut bytes[8..]);
+    Sealed::reopen(bytes.into()).unwrap()
+}
+
+pub(super) fn number(envelope: &Sealed) -> u64 {
+    u64::from_be_bytes(envelope.bytes()[..8].try_into().unwrap())
+}
+
+fn draft(number: u64, size: usize) -> Draft {
+    Draft { at: DAY0, from: None, envelope: sealed(number, size) }
+}
+
+fn entries(drafts: impl IntoIterator<Item = Draft>) -> Commit {
+    Commit { entries: drafts.into_iter().collect(), ..Commit::default() }
+}
+
+fn config() -> config::Store {
+    config::Store { cache_bytes: 4 << 20, ..config::Store::default() }
+}
+
+async fn open(dir: &TempDir) -> Store {
+    Store::open(dir.path(), &config()).await.unwrap()
+}
+
+async fn reopen(store: Store, dir: &TempDir) -> Store {
+    store.close().await;
+    open(dir).await
+}
+
+/// Everything after a number, read in steps of this size.
+async fn read_all(store: &Store, mut after: u64, limit: ReadLimit) -> Vec<Arc<Entry>> {
+    let mut all: Vec<Arc<Entry>> = Vec::new();
+    loop {
+        let some = store.read(after, limit).await.unwrap();
+        assert!(some.len() <= limit.entries);
+        let Some(last) = some.last() else { return all };
+        after = last.seq;
+        all.extend(some);
+    }
+}
+
+#[tokio::test]
+async fn everything_survives_reopening() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let id = store.log_id();
+    assert_eq!((store.head(), store.first()), (0, 1));
+    let peer: Name = "cert-at".parse().unwrap();
+    let cursors =
+        [Cursor::Source(peer.clone()), Cursor::Sink(peer.clone()), Cursor::Source("cert-at-2".parse().unwrap())];
+    let item = Quarantined { at: DAY0, door: peer.clone(), reason: "no JSON".into(), item: vec![7; 100_000].into() };
+    let known = sealed(3, 0).seen_keys();
+    let commit = Commit {
+        entries: vec![draft(1, 1200), Draft { from: Some(peer.clone()), ..draft(2, 0) }],
+        remember: vec![Remember { at: DAY0, keys: known }],
+        // Larger than one piece, then smaller.
+        cursors: vec![(cursors[0].clone(), vec![1; 70_000]), (cursors[1].clone(), vec![2])],
+        quarantine: vec![item.clone(), Quarantined { item: Bytes::new(), ..item.clone() }],
+    };
+    assert_eq!(store.commit(commit).await.unwrap(), [Appended::New(1), Appended::New(2)]);
+    let usage = store.usage();
+    assert_eq!((usage.entries, usage.ids, usage.quarantined), (2, 3, 2));
+
+    let store = reopen(store, &dir).await;
+    assert_eq!((store.log_id(), store.head(), store.first(), store.usage()), (id, 2, 1, usage));
+    let log = read_all(&store, 0, ALL).await;
+    assert_eq!(log.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(log.iter().map(|entry| entry.at).collect::<Vec<_>>(), [DAY0, DAY0]);
+    assert_eq!((log[0].from.as_ref(), log[1].from.as_ref()), (None, Some(&peer)));
+    assert_eq!(log[0].envelope.bytes(), sealed(1, 1200).bytes());
+    assert_eq!(store.seen(&log[1].envelope.seen_keys()), Some(0));
+    assert_eq!(store.seen(&known), Some(0));
+    assert_eq!(store.seen(&sealed(4, 0).seen_keys()), None);
+    assert_eq!(store.cursor(&cursors[0]).await.unwrap(), Some(vec![1; 70_000]));
+    assert_eq!(store.cursor(&cursors[1]).await.unwrap(), Some(vec![2]));
+    assert_eq!(store.cursor(&cursors[2]).await.unwrap(), None);
+    assert_eq!(store.quarantined(0, 1).await.unwrap(), [(1, item)]);
+    assert_eq!(store.quarantined(1, 9).await.unwrap().len(), 1);
+    assert_eq!(store.quarantined(2, 9).await.unwrap(), []);
+
+    assert_eq!(
+        store.commit(entries([draft(1, 1200), draft(5, 0)])).await.unwrap(),
+        [Appended::Duplicate, Appended::New(3)]
+    );
+    let shorter = Commit { cursors: vec![(cursors[0].clone(), vec![3; 5])], ..Commit::default() };
+    store.commit(shorter).await.unwrap();
+    let store = reopen(store, &dir).await;
+    assert_eq!(store.cursor(&cursors[0]).await.unwrap(), Some(vec![3; 5]));
+    assert_eq!(store.head(), 3);
+}
+
+#[tokio::test]
+async fn reading_goes_from_the_disk_into_memory_without_a_gap() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let size = 20_000;
+    let count = (2 * recent::KEPT / size) as u64;
+    for first in (1..=count).step_by(50) {
+        store.commit(entries((first..=count).take(50).map(|n| draft(n, size)))).await.unwrap();
+    }
+    assert_eq!(store.head(), count);
+    for limit in [ALL, ReadLimit { entries: 7, bytes: usize::MAX }, ReadLimit { entries: 1000, bytes: 45_000 }] {
+        let all = read_all(&store, 0, limit).await;
+        assert!(all.iter().map(|entry| (entry.seq, number(&entry.envelope))).eq((1..=count).map(|n| (n, n))));
+    }
+    let one = store.read(10, ReadLimit { entries: 0, bytes: 0 }).await.unwrap();
+    assert_eq!(one.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [11], "at least one");
+    assert!(store.read(count, ALL).await.unwrap().is_empty());
+    assert!(store.read(count + 10, ALL).await.unwrap().is_empty());
+
+    let store = reopen(store, &dir).await;
+    let all = read_all(&store, 3, ReadLimit { entries: 100, bytes: usize::MAX }).await;
+    assert!(all.iter().map(|entry| entry.seq).eq(4..=count));
+}
+
+#[tokio::test]
+async fn small_commits_share_chunks() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    for n in 1..=100 {
+        store.commit(entries([draft(n, 100)])).await.unwrap();
+    }
+    let count =
+        |prefix: u8| store.inner.shared.with_disk(|disk| Ok(disk.tree().scan_prefix([prefix]).count())).unwrap();
+    assert_eq!(count(b'l'), 100usize.div_ceil(log::CHUNK_ENTRIES));
+    assert_eq!(count(b's'), 1);
+    assert!(store.usage().log_bytes < 100 * 150, "what a chunk replaces is not counted");
+}
+
+#[tokio::test]
+async fn large_values_make_no_blob_files() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let mut n = 0;
+    for size in [1 << 20, 300_000, 64 << 10, 24 << 10, 25_000, 40_000, 2_000] {
+        for _ in 0..12 {
+            let drafts = (1..=4).map(|i| draft(n + i, size));
+            let cursor = (Cursor::Source("spool".parse().unwrap()), sealed(n, size).bytes().to_vec());
+            let item = Quarantined {
+                at: DAY0,
+                door: "spool".parse().unwrap(),
+                reason: String::new(),
+                item: sealed(n, size).bytes().clone(),
+            };
+            let commit = Commit { cursors: vec![cursor], quarantine: vec![item], ..entries(drafts) };
+            store.commit(commit).await.unwrap();
+            n += 4;
+        }
+        // Merging leaves is where nodes get largest.
+        store.expire(DAY0 + 30 * DAY).await.unwrap();
+    }
+    assert_no_blobs(dir.path());
+    let store = reopen(store, &dir).await;
+    assert_no_blobs(dir.path());
+    assert_eq!(store.head(), n);
+}
+
+fn assert_no_blobs(dir: &Path) {
+    let blobs = std::fs::read_dir(dir.join("sled/blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "blob files in {}", dir.display());
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let commit = entries([draft(1, 10), draft(2, Store::LARGEST + 1)]);
+    assert!(matches!(store.commit(commit).await, Err(StoreError::TooLarge { .. })));
+    assert_eq!((store.head(), store.usage().ids), (0, 0));
+    store.commit(entries([draft(2, Store::LARGEST)])).await.unwrap();
+    let store = reopen(store, &dir).await;
+    assert_eq!(read_all(&store, 0, ALL).await[0].envelope.bytes(), sealed(2, Store::LARGEST).bytes());
+    assert_no_blobs(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_calls_first_is_stored_first() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    const EACH: u64 = 200;
+    let callers = (0..16u64).map(|caller| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let commits = (0..EACH).map(|i| store.commit(entries([draft(caller * EACH + i, 300)])));
+            let answers = futures::future::join_all(commits).await;
+            answers.into_iter().map(|answer| answer.unwrap()[0]).collect::<Vec<_>>()
+        })
+    });
+    for answers in futures::future::join_all(callers).await {
+        let numbers: Vec<u64> = answers
+            .unwrap()
+            .into_iter()
+            .map(|appended| match appended {
+                Appended::New(seq) => seq,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    }
+    assert_eq!(store.head(), 16 * EACH);
+    let mut all: Vec<u64> = read_all(&store, 0, ALL).await.iter().map(|entry| number(&entry.envelope)).collect();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..16 * EACH));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_with_the_same_event_store_it_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let commits = (0..64u64).map(|i| {
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(entries([draft(i % 8, 300), draft(i % 8, 300)])).await.unwrap() })
+    });
+    let answers = futures::future::join_all(commits).await;
+    let new = answers.into_iter().flat_map(Result::unwrap).filter(|a| matches!(a, Appended::New(_))).count();
+    assert_eq!((new, store.head(), store.usage().ids), (8, 8, 8));
+}
+
+#[tokio::test]
+async fn the_head_moves_when_the_entries_can_be_read() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let mut head = store.watch_head();
+    let reader = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut read = 0;
+            while read < 50 {
+                let to = *head.wait_for(|head| *head > read).await.unwrap();
+                let entries = store.read(read, ALL).await.unwrap();
+                read = entries.last().unwrap().seq;
+                assert!(read >= to);
+            }
+        })
+    };
+    for n in 1..=50 {
+        store.commit(entries([draft(n, 10)])).await.unwrap();
+    }
+    tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_log_goes_by_age_and_numbers_are_never_used_twice() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    for day in 0..10u64 {
+        let drafts = (0..40).map(|i| Draft { at: DAY0 + day * DAY, ..draft(day * 40 + i, 50) });
+        store.commit(entries(drafts)).await.unwrap();
+    }
+    // log_days = 7: days 0 and 1 are older at the end of day 8, and a chunk goes with its newest entry.
+    let expired = store.expire(DAY0 + 9 * DAY - 1).await.unwrap();
+    assert_eq!((expired.entries, expired.ids), (64, 0));
+    assert_eq!((store.first(), store.head(), store.usage().entries), (65, 400, 336));
+    assert_eq!(store.read(0, ALL).await.unwrap()[0].seq, 65);
+    let store = reopen(store, &dir).await;
+    assert_eq!(store.read(0, ALL).await.unwrap()[0].seq, 65);
+    assert!(read_all(&store, 0, ALL).await.iter().map(|entry| entry.seq).eq(65..=400));
+
+    store.commit(entries([draft(1000, 50)])).await.unwrap();
+    let expired = store.expire(DAY0 + 30 * DAY).await.unwrap();
+    assert_eq!((expired.entries, expired.ids), (337, 401));
+    assert_eq!(store.usage(), Usage { entries: 0, log_bytes: 0, ids: 0, quarantined: 0 });
+    assert_eq!((store.first(), store.head()), (402, 401));
+    assert!(store.read(0, ALL).await.unwrap().is_empty());
+    assert_eq!(store.expire(DAY0 + 30 * DAY).await.unwrap(), Expired::default());
+    let store = reopen(store, &dir).await;
+    assert_eq!((store.first(), store.head()), (402, 401));
+    // Forgotten, so new; and the number goes on.
+    assert_eq!(store.commit(entries([draft(1000, 50)])).await.unwrap(), [Appended::New(402)]);
+    assert_eq!(read_all(&store, 0, ALL).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_log_goes_by_size_down_to_the_chunk_that_is_open() {
+    let dir = TempDir::new().unwrap();
+    let config = config::Store { log_bytes: 500_000, ..config() };
+    let store = Store::open(dir.path(), &config).await.unwrap();
+    for n in 1..=400 {
+        store.commit(entries([draft(n, 5_000)])).await.unwrap();
+    }
+    let before = store.usage();
+    assert!(before.log_bytes > 2_000_000);
+    let expired = store.expire(DAY0).await.unwrap();
+    let usage = store.usage();
+    assert!(usage.log_bytes <= 500_000 && usage.log_bytes > 400_000, "{usage:?}");
+    assert_eq!(usage.log_bytes + expired.log_bytes, before.log_bytes);
+    assert_eq!((usage.entries + expired.entries, usage.ids), (400, 400));
+    assert!(read_all(&store, 0, ALL).await.iter().map(|entry| entry.seq).eq(store.first()..=400));
+
+    drop(store);
+    let store = Store::open(dir.path(), &config::Store { log_bytes: 0, ..config }).await.unwrap();
+    store.commit(entries([draft(401, 5_000)])).await.unwrap();
+    store.expire(DAY0).await.unwrap();
+    assert_eq!((store.first(), store.usage().entries), (401, 1));
+}
+
+#[tokio::test]
+async fn ids_are_remembered_for_the_full_time() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let keys = |n| sealed(n, 0).seen_keys();
+    let remember = |n: u64, at| Remember { at, keys: keys(n) };
+    let late = DAY0 + DAY - 1;
+    let many = (100..3000).map(|n| remember(n, DAY0 + 5 * DAY));
+    let all = [remember(1, DAY0), remember(2, late), remember(3, DAY0 + DAY)].into_iter().chain(many).collect();
+    store.commit(Commit { remember: all, ..Commit::default() }).await.unwrap();
+    assert_eq!(store.expire(late + 11 * DAY).await.unwrap().ids, 0, "the newest of the day is not older yet");
+    assert_eq!(store.expire(late + 11 * DAY + 1).await.unwrap().ids, 2);
+    assert_eq!([1, 2, 3, 100].map(|n| store.seen(&keys(n))), [None, None, Some(0), Some(0)]);
+    let store = reopen(store, &dir).await;
+    assert_eq!([1, 2, 3, 100].map(|n| store.seen(&keys(n))), [None, None, Some(0), Some(0)]);
+    assert_eq!(store.usage().ids, 2901);
+    assert_eq!(store.expire(DAY0 + 17 * DAY).await.unwrap().ids, 2901);
+    let store = reopen(store, &dir).await;
+    assert_eq!(store.usage().ids, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_that_expiry_overtakes_goes_on_with_what_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    for day in 0..20u64 {
+        let drafts = (0..100).map(|i| Draft { at: DAY0 + day * DAY, ..draft(day * 100 + i, 500) });
+        store.commit(entries(drafts)).await.unwrap();
+    }
+    // Reopened: everything is read from the disk.
+    let store = reopen(store, &dir).await;
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let all = read_all(&store, 0, ReadLimit { entries: 3, bytes: usize::MAX }).await;
+                assert!(all.is_sorted_by_key(|entry| entry.seq));
+                assert_eq!(all.last().unwrap().seq, 2000);
+            })
+        })
+        .collect();
+    for day in 8..26u64 {
+        store.expire(DAY0 + day * DAY).await.unwrap();
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_means_later_and_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    store.commit(entries([draft(1, 100)])).await.unwrap();
+    store.inner.shared.set_reserve(u64::MAX);
+    let refused = store.commit(entries([draft(2, 100)])).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!((store.head(), store.usage().ids), (1, 1));
+    assert_eq!(store.seen(&sealed(2, 100).seen_keys()), None);
+    assert_eq!(read_all(&store, 0, ALL).await.len(), 1, "it keeps serving");
+    store.expire(DAY0).await.unwrap();
+    store.inner.shared.set_reserve(shared::RESERVE);
+    assert_eq!(store.commit(entries([draft(2, 100)])).await.unwrap(), [Appended::New(2)]);
+    let store = reopen(store, &dir).await;
+    assert_eq!(read_all(&store, 0, ALL).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_error_while_writing_stops_every_later_commit() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    store.commit(entries([draft(1, 100)])).await.unwrap();
+    let failed: Result<(), _> = store.inner.shared.stop_on_error(Err(StoreError::broken("for the test")));
+    assert!(failed.is_err());
+    assert!(matches!(store.commit(entries([draft(2, 100)])).await, Err(StoreError::Broken(_))));
+    assert!(matches!(store.expire(DAY0).await, Err(StoreError::Broken(_))));
+    assert_eq!(store.head(), 1);
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    store.commit(entries([draft(1, 100)])).await.unwrap();
+    let other = store.clone();
+    store.close().await;
+    assert!(matches!(other.commit(entries([draft(2, 100)])).await, Err(StoreError::Closed)));
+    assert!(matches!(other.cursor(&Cursor::Sink("a".parse().unwrap())).await, Err(StoreError::Closed)));
+    other.close().await;
+}
+
+#[tokio::test]
+async fn commits_that_were_handed_in_are_stored_before_it_closes() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let mut commits: Vec<_> = (0..100).map(|n| Box::pin(store.commit(entries([draft(n, 100)])))).collect();
+    for commit in &mut commits {
+        assert!(futures::poll!(commit.as_mut()).is_pending());
+    }
+    store.close().await;
+    for commit in commits {
+        commit.await.unwrap();
+    }
+    assert_eq!(open(&dir).await.head(), 100);
+}
+
+#[tokio::test]
+async fn the_folder_is_made_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    let home = dir.path().join("a/b");
+    let _store = Store::open(&home, &config()).await.unwrap();
+    assert_eq!(std::fs::metadata(&home).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_lock_names_the_process_and_goes_with_the_last_clone() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let clone = store.clone();
+    drop(store);
+    match Store::open(dir.path(), &config()).await.err() {
+        Some(error @ OpenError::Locked { pid: Some(pid), .. }) => {
+            assert_eq!(pid, std::process::id());
+            assert!(error.to_string().contains(&pid.to_string()));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(clone);
+    open(&dir).await;
+}
+
+#[tokio::test]
+async fn a_foreign_database_is_refused_and_left_alone() {
+    for place in ["sled", ""] {
+        let dir = TempDir::new().unwrap();
+        let config_of = || sled::Config::new().path(dir.path().join(place)).segment_size(pieces::SEGMENT);
+        let foreign = || config_of().open().unwrap();
+        let db = foreign();
+        db.insert("theirs", "value").unwrap();
+        drop(db);
+        let refused = Store::open(dir.path(), &config()).await.err();
+        assert!(matches!(refused, Some(OpenError::Foreign { .. })), "{refused:?}");
+        assert_eq!(foreign().get("theirs").unwrap().unwrap(), "value");
+    }
+    let dir = TempDir::new().unwrap();
+    drop(sled::open(dir.path().join("sled")).unwrap());
+    let refused = Store::open(dir.path(), &config()).await.err();
+    assert!(matches!(refused, Some(OpenError::Foreign { .. })), "another segment size: {refused:?}");
+}
+
+/// Changes our store behind its back.
+fn tamper(dir: &TempDir, change: impl FnOnce(&sled::Db)) {
+    let db = sled::Config::new().path(dir.path().join("sled")).segment_size(pieces::SEGMENT).open().unwrap();
+    change(&db);
+    db.flush().unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).await.close().await;
+    tamper(&dir, |db| {
+        db.insert(keys::MARKER, [&2u32.to_be_bytes()[..], &[0; 16], b"and what comes with it"].concat()).unwrap();
+    });
+    let refused = Store::open(dir.path(), &config()).await.err();
+    assert!(matches!(refused, Some(OpenError::Newer { found: 2, known: 1, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused() {
+    type Damage = fn(&sled::Db);
+    let damages: [(&str, Damage); 5] = [
+        ("counters gone", |db| drop(db.remove(keys::STATE).unwrap())),
+        ("last chunk gone", |db| drop(db.remove([&keys::log(97)[..], &[0, 0]].concat()).unwrap())),
+        ("first chunk gone", |db| drop(db.remove([&keys::log(1)[..], &[0, 0]].concat()).unwrap())),
+        ("counters of an empty log", |db| drop(db.insert(keys::STATE, shared::State::EMPTY.encode()).unwrap())),
+        ("ids cut", |db| drop(db.insert(keys::seen(1, 1), b"\0\x01half").unwrap())),
+    ];
+    for (what, damage) in damages {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir).await;
+        store.commit(entries((0..100).map(|n| draft(n, 100)))).await.unwrap();
+        store.close().await;
+        tamper(&dir, damage);
+        let refused = Store::open(dir.path(), &config()).await.err();
+        assert!(matches!(refused, Some(OpenError::Damaged { .. })), "{what}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_file_is_not_made_anew() {
+    for file in ["db", "conf"] {
+        let dir = TempDir::new().unwrap();
+        open(&dir).await.close().await;
+        std::fs::remove_file(dir.path().join("sled").join(file)).unwrap();
+        let refused = Store::open(dir.path(), &config()).await.err();
+        assert!(matches!(refused, Some(OpenError::Damaged { .. })), "{refused:?}");
+        assert!(!dir.path().join("sled").join(file).exists());
+    }
+    let dir = TempDir::new().unwrap();
+    open(&dir).await.close().await;
+    std::fs::write(dir.path().join("sled/db"), b"").unwrap();
+    assert!(Store::open(dir.path(), &config()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_start_that_did_not_come_to_its_end_is_begun_again() {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir(dir.path().join("sled.new")).unwrap();
+    std::fs::write(dir.path().join("sled.new/db"), b"half").unwrap();
+    assert_eq!(open(&dir).await.head(), 0);
+    assert!(!dir.path().join("sled.new").exists());
+}
