@@ -58,11 +58,6 @@ impl Verdict {
     pub fn is_new(&self) -> bool {
         matches!(self, Verdict::Accepted | Verdict::Completed)
     }
-
-    /// Whether it would be the same whoever brought the envelope; such a refusal is remembered.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Verdict::TooOld | Verdict::TooBig)
-    }
 }
 
 impl fmt::Display for Verdict {

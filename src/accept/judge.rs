@@ -1,0 +1,209 @@
+//! One envelope before the gate: what it is worth, in a fixed order. No I/O, no clock.
+
+use bytes::Bytes;
+
+use super::{Bringer, Rules};
+use crate::envelope::{Envelope, Malformed, Sealed, SeenKeys, Verifier};
+use crate::link::Verdict;
+use crate::policy::Reason;
+
+/// The judgement, before the store has the last word on duplicates.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// To be committed, our name at the end of its path.
+    Good(Sealed),
+    /// Refused; with the keys to remember where it would be the same whoever brought it.
+    Bad(Verdict, Option<SeenKeys>),
+}
+
+impl Judged {
+    pub(super) fn good(&self) -> Option<&Sealed> {
+        match self {
+            Judged::Good(envelope) => Some(envelope),
+            Judged::Bad(..) => None,
+        }
+    }
+
+    pub(super) fn remember(&self) -> Option<SeenKeys> {
+        match self {
+            Judged::Good(_) => None,
+            Judged::Bad(_, keys) => *keys,
+        }
+    }
+}
+
+/// Judges an envelope that `bringer` brings. `seen` is the seen set.
+pub(super) fn judge(
+    bytes: Bytes, bringer: &Bringer, rules: &Rules, seen: impl Fn(&SeenKeys) -> Option<u16>, verifier: &mut Verifier,
+    now: u64,
+) -> Judged {
+    let envelope = match Envelope::decode(bytes, &rules.bounds) {
+        Ok(envelope) => envelope,
+        Err(Malformed::TooBig { .. }) => return Judged::Bad(Verdict::TooBig, None),
+        Err(reason) => {
+            tracing::debug!(peer = %bringer.name, %reason, "malformed");
+            return Judged::Bad(Verdict::Malformed, None);
+        }
+    };
+    if let Some(verdict) = unverified(&envelope, bringer, rules, seen, now) {
+        return Judged::Bad(verdict, None);
+    }
+    let sealed = match verifier.open(envelope) {
+        Ok(sealed) => sealed,
+        Err(reason) => {
+            tracing::debug!(peer = %bringer.name, %reason, "bad signature");
+            return Judged::Bad(Verdict::BadSignature, None);
+        }
+    };
+    match rules.policy.admits(&sealed, &bringer.name) {
+        Ok(()) => Judged::Good(sealed.with_hop(&rules.me)),
+        Err(reason) => {
+            // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
+            // a forged refusal would keep the real event out.
+            let keys = (reason == Reason::NotNamed).then(|| sealed.seen_keys());
+            Judged::Bad(Verdict::Refused(reason.to_string()), keys)
+        }
+    }
+}
+
+/// What can be told without a signature. None of it is remembered.
+fn unverified(
+    envelope: &Envelope, bringer: &Bringer, rules: &Rules, seen: impl Fn(&SeenKeys) -> Option<u16>, now: u64,
+) -> Option<Verdict> {
+    let (header, path) = (envelope.header(), envelope.path());
+    let keys = envelope.seen_keys();
+    if seen(&keys).is_some_and(|hidden| hidden <= keys.hidden) {
+        return Some(Verdict::Duplicate);
+    }
+    if header.origin == rules.me || header.key == rules.key || path.contains(&rules.me) {
+        return Some(Verdict::Loop);
+    }
+    // The path is not signed, but its ends are known: where it was sealed, and who brings it.
+    if path.first() != Some(&header.origin) || path.last() != Some(&bringer.name) {
+        tracing::debug!(peer = %bringer.name, ?path, "a path that does not lead from the origin to the peer");
+        return Some(Verdict::Malformed);
+    }
+    if header.time.saturating_add(rules.age) < now {
+        return Some(Verdict::TooOld);
+    }
+    if header.time > now.saturating_add(rules.future) {
+        return Some(Verdict::FromTheFuture);
+    }
+    (rules.origins.get(&header.origin) != Some(&header.key)).then_some(Verdict::UnknownOrigin)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::envelope::{Bounds, Draft, Message, Name, Secret, Tlp, seal};
+    use crate::policy::Policy;
+
+    const NOW: u64 = 1_795_514_400_000;
+    const DAY: u64 = 24 * 3600 * 1000;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn secret(n: u8) -> Secret {
+        Secret::from_seed(&[n; 32])
+    }
+
+    fn rules() -> Rules {
+        let origins = [("cert-at", 1), ("cert-ee", 2)].map(|(origin, n)| (name(origin), secret(n).key()));
+        Rules {
+            me: name("me"),
+            key: secret(9).key(),
+            origins: origins.into(),
+            policy: Policy { me: name("me"), default_tlp: Tlp::Amber, hops: 16 },
+            bounds: Bounds { bytes: 4096, fields: 8, path: 4 },
+            age: 10 * DAY,
+            future: 600_000,
+        }
+    }
+
+    struct Made<'a> {
+        origin: &'a str,
+        key: u8,
+        time: u64,
+        tlp: Tlp,
+        to: &'a [&'a str],
+        hops: &'a [&'a str],
+    }
+
+    const GOOD: Made<'static> = Made { origin: "cert-at", key: 1, time: NOW, tlp: Tlp::Green, to: &[], hops: &[] };
+
+    impl Made<'_> {
+        fn sealed(&self) -> Sealed {
+            let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+            let mut header = message.header(&name(self.origin), Uuid::from_u128(1), self.time);
+            header.tlp = Some(self.tlp);
+            header.to = self.to.iter().map(|to| name(to)).collect();
+            let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+            let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+            let sealed = seal(&secret(self.key), vec![draft], &mut rng).remove(0);
+            self.hops.iter().fold(sealed, |sealed, hop| sealed.with_hop(&name(hop)))
+        }
+    }
+
+    fn ask(bytes: &Bytes, bringer: &str, seen: Option<u16>) -> (Verdict, bool) {
+        let bringer = Bringer { name: name(bringer), key: secret(3).key() };
+        match judge(bytes.clone(), &bringer, &rules(), |_| seen, &mut Verifier::new(8), NOW) {
+            Judged::Good(sealed) => {
+                assert_eq!(sealed.path().last(), Some(&name("me")));
+                (Verdict::Accepted, false)
+            }
+            Judged::Bad(verdict, keys) => (verdict, keys.is_some()),
+        }
+    }
+
+    #[test]
+    fn each_verdict_has_its_case_and_only_one_is_remembered() {
+        let far: &[&str] = &["cert-ee"];
+        let refused = |rule: &str| Verdict::Refused(rule.into());
+        for (made, bringer, expected) in [
+            (Made { ..GOOD }, "cert-at", Verdict::Accepted),
+            (Made { hops: far, ..GOOD }, "cert-ee", Verdict::Accepted),
+            (Made { origin: "me", key: 9, ..GOOD }, "me", Verdict::Loop),
+            (Made { origin: "other", key: 9, ..GOOD }, "other", Verdict::Loop),
+            (Made { hops: &["me", "cert-ee"], ..GOOD }, "cert-ee", Verdict::Loop),
+            (Made { ..GOOD }, "cert-ee", Verdict::Malformed),
+            (Made { hops: &["x", "y", "z", "cert-ee"], ..GOOD }, "cert-ee", Verdict::TooBig),
+            (Made { time: NOW - 10 * DAY - 1, ..GOOD }, "cert-at", Verdict::TooOld),
+            (Made { time: NOW - 10 * DAY, ..GOOD }, "cert-at", Verdict::Accepted),
+            (Made { time: NOW + 600_001, ..GOOD }, "cert-at", Verdict::FromTheFuture),
+            (Made { time: u64::MAX, ..GOOD }, "cert-at", Verdict::FromTheFuture),
+            (Made { origin: "nobody", key: 4, ..GOOD }, "nobody", Verdict::UnknownOrigin),
+            (Made { key: 2, ..GOOD }, "cert-at", Verdict::UnknownOrigin),
+            (Made { tlp: Tlp::Red, ..GOOD }, "cert-at", refused("tlp-red")),
+            (Made { tlp: Tlp::AmberStrict, hops: far, ..GOOD }, "cert-ee", refused("tlp-amber+strict")),
+        ] {
+            assert_eq!(ask(made.sealed().bytes(), bringer, None), (expected.clone(), false), "{expected} by {bringer}");
+        }
+        let elsewhere = Made { to: &["cert-ee"], ..GOOD }.sealed();
+        assert_eq!(ask(elsewhere.bytes(), "cert-at", None), (refused("not-named"), true));
+    }
+
+    #[test]
+    fn duplicates_and_completions_are_told_by_what_is_hidden() {
+        let whole = GOOD.sealed();
+        let hidden = whole.hide(|_| true);
+        assert_eq!(ask(whole.bytes(), "cert-at", Some(0)).0, Verdict::Duplicate);
+        assert_eq!(ask(hidden.bytes(), "cert-at", Some(1)).0, Verdict::Duplicate);
+        assert_eq!(ask(whole.bytes(), "cert-at", Some(1)).0, Verdict::Accepted);
+    }
+
+    #[test]
+    fn a_tampered_envelope_is_refused_and_not_remembered() {
+        let sealed = GOOD.sealed();
+        let at = sealed.bytes().windows(9).position(|w| w == b"192.0.2.1").unwrap();
+        let mut bytes = sealed.bytes().to_vec();
+        bytes[at + 8] = b'2';
+        assert_eq!(ask(&bytes.into(), "cert-at", None), (Verdict::BadSignature, false));
+        assert_eq!(ask(&Bytes::from_static(b"no envelope"), "cert-at", None), (Verdict::Malformed, false));
+        assert_eq!(ask(&Bytes::from(vec![0; 5000]), "cert-at", None), (Verdict::TooBig, false));
+    }
+}

@@ -1,0 +1,209 @@
+//! Accept: the one gate. Nothing reaches the log except through here.
+//!
+//! Owns the order in which an envelope is judged (cheapest first, no signature spent on duplicates), who the known
+//! origins are, and that verdicts are outcomes, not errors. It must never look at who would like the event next: that
+//! is policy's, when it is asked for.
+//!
+//! ```text
+//! size and shape → already seen? → not our own → way → age → origin and key → seal → policy admits → commit
+//! ```
+
+mod judge;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::envelope::{Bounds, Key, Name, Sealed, SeenKeys, Verifier};
+use crate::link::{Known, Offer, Standing, Verdict};
+use crate::policy::Policy;
+use crate::store::{Appended, Commit, Cursor, Draft, Quarantined, Remember, Store, StoreError};
+
+use judge::Judged;
+
+/// How long to wait before a full store is tried again.
+const FULL_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the gate judges by; replaced as a whole when the configuration is read again.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Ourselves.
+    pub me: Name,
+    #[allow(missing_docs)]
+    pub key: Key,
+    /// Whose seals we accept: peers and further origins, by name.
+    pub origins: HashMap<Name, Key>,
+    /// What peers may bring.
+    pub policy: Policy,
+    /// What an envelope may measure.
+    pub bounds: Bounds,
+    /// Envelopes older than this are refused, ms.
+    pub age: u64,
+    /// How far an origin's clock may be ahead of ours, ms.
+    pub future: u64,
+}
+
+/// Who brings an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bringer {
+    /// Its name, which must be the last of the path.
+    pub name: Name,
+    /// Its key: whose cursor moves.
+    pub key: Key,
+}
+
+/// The gate. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    store: Store,
+    rules: Arc<RwLock<Arc<Rules>>>,
+    /// Counts commits, for those who wait for what another link claimed.
+    decided: Arc<watch::Sender<u64>>,
+}
+
+impl Gate {
+    /// A gate before this store.
+    pub fn new(store: Store, rules: Rules) -> Gate {
+        Gate { store, rules: Arc::new(RwLock::new(Arc::new(rules))), decided: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// The store behind the gate; to read.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Today's rules.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on, these rules.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Changes whenever something was decided.
+    pub fn watch_decided(&self) -> watch::Receiver<u64> {
+        self.decided.subscribe()
+    }
+
+    /// What a link must know, under the rules of this moment.
+    pub fn known(&self) -> Acquaintance {
+        Acquaintance { store: self.store.clone(), rules: self.rules() }
+    }
+
+    /// Judges envelopes that a peer brings and commits what is good, together with the cursor of its log; returns the
+    /// verdicts when they are durable. The judging is done in the call itself, the future only commits:
+    /// futures that are polled in order are committed in order.
+    ///
+    /// A full disk is waited for: nothing is refused that could be taken later. Any error means that the node must stop.
+    pub fn take(
+        &self, bringer: &Bringer, envelopes: Vec<Bytes>, cursor: Option<Vec<u8>>, verifier: &mut Verifier, now: u64,
+    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send + use<> {
+        let rules = self.rules();
+        let known = |keys: &SeenKeys| self.store.seen(keys);
+        let judged: Vec<Judged> =
+            envelopes.into_iter().map(|bytes| judge::judge(bytes, bringer, &rules, known, verifier, now)).collect();
+        let (gate, bringer) = (self.clone(), bringer.clone());
+        gate.commit_taken(bringer, judged, cursor, now)
+    }
+
+    async fn commit_taken(
+        self, bringer: Bringer, judged: Vec<Judged>, cursor: Option<Vec<u8>>, now: u64,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let cursors: Vec<_> = cursor.into_iter().map(|cursor| (Cursor::Peer(bringer.key), cursor)).collect();
+        let draft = |envelope: &Sealed| Draft { at: now, from: Some(bringer.name.clone()), envelope: envelope.clone() };
+        let appended = self
+            .commit(|| Commit {
+                entries: judged.iter().filter_map(Judged::good).map(draft).collect(),
+                remember: judged.iter().filter_map(Judged::remember).map(|keys| Remember { at: now, keys }).collect(),
+                cursors: cursors.clone(),
+                quarantine: Vec::new(),
+            })
+            .await?;
+        let mut appended = appended.into_iter();
+        let verdicts = judged.into_iter().map(|judged| match judged {
+            // One outcome per entry, in order.
+            Judged::Good(_) => appended.next().map_or(Verdict::Later, verdict),
+            Judged::Bad(verdict, _) => verdict,
+        });
+        Ok(verdicts.collect())
+    }
+
+    /// Commits our own sealed events with the position of the door that they came by, and what could not be read.
+    pub async fn own(
+        &self, sealed: Vec<Sealed>, door: Name, position: Vec<u8>, quarantine: Vec<Quarantined>, now: u64,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let appended = self
+            .commit(|| Commit {
+                entries: sealed.iter().map(|envelope| Draft { at: now, from: None, envelope: envelope.clone() }).collect(),
+                remember: Vec::new(),
+                cursors: vec![(Cursor::Source(door.clone()), position.clone())],
+                quarantine: quarantine.clone(),
+            })
+            .await?;
+        Ok(appended.into_iter().map(verdict).collect())
+    }
+
+    /// Where a sink stands, beside the sink's own record.
+    pub async fn note_sink(&self, door: &Name, position: Vec<u8>) -> Result<(), StoreError> {
+        let cursors = vec![(Cursor::Sink(door.clone()), position)];
+        self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await.map(|_| ())
+    }
+
+    /// Commits, and waits while the disk is full: takers then stop taking, and everything else goes on.
+    async fn commit(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
+        let mut said = false;
+        loop {
+            match self.store.commit(commit()).await {
+                Err(error @ StoreError::Full { .. }) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!("nothing is taken until there is room: {error}");
+                    }
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                result => {
+                    if said && result.is_ok() {
+                        tracing::info!("there is room again: taking goes on");
+                    }
+                    self.decided.send_modify(|count| *count += 1);
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+fn verdict(appended: Appended) -> Verdict {
+    match appended {
+        Appended::New(_) => Verdict::Accepted,
+        Appended::Completed(_) => Verdict::Completed,
+        Appended::Duplicate => Verdict::Duplicate,
+    }
+}
+
+/// The node as a link sees it: the seen set and the origins.
+pub struct Acquaintance {
+    store: Store,
+    rules: Arc<Rules>,
+}
+
+impl Known for Acquaintance {
+    fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
+        let key = if offer.1 == self.rules.me { &self.rules.key } else { self.rules.origins.get(&offer.1)? };
+        Some(SeenKeys::of_offer(key, offer.2, offer.4))
+    }
+
+    fn standing(&self, keys: &SeenKeys, offer: &Offer) -> Standing {
+        if offer.1 == self.rules.me {
+            return Standing::Refuse(Verdict::Loop);
+        }
+        match self.store.seen(keys) {
+            Some(hidden) if hidden <= keys.hidden => Standing::Known,
+            _ => Standing::New,
+        }
+    }
+}
