@@ -9,7 +9,7 @@
 //! Pull: Batch ─→ known? claimed? ─→ Want ─→ Bodies ─→ submit ─→ decided ─→ Done: the cursor moves
 //! ```
 //!
-//! Pure: no I/O, no clock, no randomness of its own. It must never hold more than its window, whatever the other side
+//! Pure: no I/O, no clock, no randomness of its own. Times are milliseconds of any clock that never goes back. It must never hold more than its window, whatever the other side
 //! sends; what breaks the rules is a [`Violation`], which ends this link and nothing else.
 
 mod claims;
@@ -25,7 +25,7 @@ pub use frame::{
     Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack,
 };
 pub use pull::{Known, Pull, Standing, Submission};
-pub use push::{Outgoing, Push};
+pub use push::{Given, Outgoing, Push};
 pub use token::TokenKey;
 pub use verdict::Verdict;
 
@@ -96,7 +96,7 @@ impl Link {
     pub fn new(id: LinkId, settings: Settings, token_key: TokenKey, log: Uuid, resume: From, now: u64) -> Link {
         Link {
             push: Push::new(settings, token_key, log, now),
-            pull: Pull::new(id, settings, now),
+            pull: Pull::new(id, settings),
             out: vec![Frame::Pull(resume)],
         }
     }

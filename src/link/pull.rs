@@ -97,11 +97,11 @@ pub struct Pull {
     sampled_new: u32,
     /// When the peer's log was last known to end where we stand.
     current: Option<u64>,
-    heard: u64,
+    taken: BTreeMap<Verdict, u64>,
 }
 
 impl Pull {
-    pub(super) fn new(id: LinkId, settings: Settings, now: u64) -> Pull {
+    pub(super) fn new(id: LinkId, settings: Settings) -> Pull {
         Pull {
             id,
             settings,
@@ -113,7 +113,7 @@ impl Pull {
             sampled: 0,
             sampled_new: 0,
             current: None,
-            heard: now,
+            taken: BTreeMap::new(),
         }
     }
 
@@ -133,7 +133,6 @@ impl Pull {
             return Err(Violation::Unexpected("more batches than may be open"));
         }
         self.next += 1;
-        self.heard = now;
         let mut slots = vec![None; batch.offers.len() + whole.len()];
         if slots.is_empty() || slots.len() > MAX_ENTRIES {
             return Err(Violation::Unexpected("a batch of no or too many entries"));
@@ -196,7 +195,6 @@ impl Pull {
     ) -> Result<Option<Submission>, Violation> {
         let list = unpack(&bodies.packed, self.settings.frame).map_err(|_| Violation::Unexpected("broken bodies"))?;
         let batch = self.open.get_mut(&bodies.no).ok_or(Violation::Unexpected("bodies of no open batch"))?;
-        self.heard = now;
         let mut submission = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
         for (slot, body) in list {
             let place = batch.slots.get_mut(slot as usize);
@@ -259,6 +257,9 @@ impl Pull {
             self.open.range(..self.gapless).filter_map(|(&no, batch)| Some((no, batch.verdicts()?))).collect();
         for (no, verdicts) in ready {
             self.open.remove(&no);
+            for verdict in &verdicts {
+                *self.taken.entry(verdict.clone()).or_default() += 1;
+            }
             out.push(Frame::Done(Done { no, verdicts, mode: self.mode }));
         }
     }
@@ -276,7 +277,6 @@ impl Pull {
     }
 
     pub(super) fn beat(&mut self, beat: Beat, now: u64) {
-        self.heard = now;
         if self.open.is_empty() {
             self.current = Some(now);
             self.cursor.get_or_insert((Vec::new(), now)).0 = beat.token.into_vec();
@@ -361,6 +361,11 @@ impl Pull {
     /// When the peer last said that we have all it may give us; `None`: not yet, or there is more.
     pub fn current(&self) -> Option<u64> {
         self.current.filter(|_| self.open.is_empty())
+    }
+
+    /// Our verdicts on what the peer showed us, since they were last asked for.
+    pub fn take_counts(&mut self) -> BTreeMap<Verdict, u64> {
+        std::mem::take(&mut self.taken)
     }
 
     /// Batches that are not decided.

@@ -27,7 +27,7 @@ const FAR_BEHIND: u64 = 8192;
 /// An entry that the peer may have, in the form in which it may have it.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// When it was stored, ms since 1970.
+    /// When it was stored, by the link's clock.
     pub at: u64,
     /// We sealed it.
     pub own: bool,
@@ -171,7 +171,7 @@ impl Push {
         self.ready.front().is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| self.ripe_at(entry) <= now))
     }
 
-    /// When an entry may go. The clock may have been set back since it was stored: never longer than the hold.
+    /// When an entry may go.
     fn ripe_at(&self, entry: &Outgoing) -> u64 {
         if entry.own || self.mode == Mode::Whole { 0 } else { entry.at.saturating_add(self.settings.hold) }
     }
@@ -293,9 +293,9 @@ impl Push {
         (self.open.len(), self.head.saturating_sub(self.sent))
     }
 
-    /// What was given since the link began.
-    pub fn given(&self) -> &Given {
-        &self.given
+    /// What was given since it was last asked for.
+    pub fn take_counts(&mut self) -> Given {
+        std::mem::take(&mut self.given)
     }
 }
 

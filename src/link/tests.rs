@@ -157,8 +157,10 @@ fn own_events_go_whole_and_others_are_offered_first() {
     let frames = settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 1000);
     assert_eq!((frames["batch"], frames["want"], frames["done"]), (3, 3, 3));
-    assert_eq!(a.link.push.given().offered, 1000);
-    assert_eq!(a.link.push.given().verdicts, [(Verdict::Accepted, 1000)].into());
+    let given = a.link.push.take_counts();
+    assert_eq!(given.offered, 1000);
+    assert_eq!(given.verdicts, [(Verdict::Accepted, 1000)].into());
+    assert_eq!(b.link.pull.take_counts(), given.verdicts);
     assert_eq!(a.link.push.backlog(), (0, 0));
 }
 
@@ -171,8 +173,9 @@ fn what_is_known_is_not_sent() {
     }
     settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 2);
-    assert_eq!(a.link.push.given().sent, 2);
-    assert_eq!(a.link.push.given().verdicts[&Verdict::Duplicate], 8);
+    let given = a.link.push.take_counts();
+    assert_eq!(given.sent, 2);
+    assert_eq!(given.verdicts[&Verdict::Duplicate], 8);
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn nothing_is_offered_that_the_peer_offered_us() {
     offers.rotate_left(1);
     let answers = b.step(offers, 1000).unwrap();
     assert!(answers.iter().all(|frame| kind(frame) != "batch"), "{answers:?}");
-    assert_eq!(b.link.push.given().offered, 0);
+    assert_eq!(b.link.push.take_counts().offered, 0);
 }
 
 #[test]

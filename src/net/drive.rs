@@ -1,0 +1,373 @@
+//! Drives a link over a stream: bytes in, bytes out, the log read, the gate asked.
+//!
+//! Straight-line async around the pure [`Link`]. It must never wait for one thing while another could go on: a peer
+//! that stops reading, or a disk that is slow, delays its own link only, and what is held for it is bounded by the
+//! link's window.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Buf, BytesMut};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::hello;
+use crate::accept::{Bringer, Gate};
+use crate::config::Share;
+use crate::envelope::Verifier;
+use crate::link::{
+    Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
+    decode_length,
+};
+use crate::policy::{Decision, Reason};
+use crate::store::{Cursor, Entry, ReadLimit, StoreError};
+
+/// What one step reads of the log.
+const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
+/// Bytes that are read from the stream at once.
+const CHUNK: usize = 64 << 10;
+/// Roots of batches that a link's verifier remembers.
+const ROOTS: usize = 1024;
+
+/// Why a link ended. Only [`LinkEnd::Store`] concerns more than this link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkEnd {
+    /// The peer closed it, or the connection broke.
+    #[error("the connection ended: {0}")]
+    Closed(std::io::Error),
+    /// No hello within the time, or one that does not fit.
+    #[error("{0}")]
+    Hello(String),
+    /// Bytes that are no frames.
+    #[error("the peer sent {0}")]
+    Frame(#[from] FrameError),
+    /// Frames out of place, or silence.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    /// Our own store cannot go on: the node must stop.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// What every link of a node needs.
+pub struct Exchange {
+    /// Where envelopes go, and the log to read.
+    pub gate: Gate,
+    /// How links behave.
+    pub settings: Settings,
+    /// The key of our resume tokens.
+    pub token_key: TokenKey,
+    /// What is wanted on which link.
+    pub claims: Mutex<Claims>,
+    /// Where the links' clock began.
+    pub started: Instant,
+}
+
+/// One peer, and what is counted about it.
+pub struct Partner {
+    /// Who.
+    pub bringer: Bringer,
+    /// What it is given, and how many links there were: replaced on reload.
+    pub share: watch::Sender<Share>,
+    /// Where to begin when there is no cursor.
+    pub first_contact: From,
+    /// Since the node started.
+    pub traffic: Mutex<Traffic>,
+}
+
+/// Counters of one peer. `withheld` counts what policy kept back when the log was read for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What it was given, and its verdicts.
+    pub given: Given,
+    #[allow(missing_docs)]
+    pub withheld: BTreeMap<Reason, u64>,
+    /// Our verdicts on what it showed us.
+    pub taken: BTreeMap<Verdict, u64>,
+    /// Links that were made.
+    pub links: u64,
+    /// Entries that are not yet sent to it.
+    pub behind: u64,
+    /// Whether a link stands now.
+    pub linked: bool,
+}
+
+impl Partner {
+    /// The counters.
+    pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Exchange {
+    /// Milliseconds of a clock that never goes back. It begins high: what is older than the process has a time too.
+    fn clock(&self) -> u64 {
+        (1 << 40) + self.started.elapsed().as_millis() as u64
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one link until it ends. `opens`: we speak first. Cancelling it loses nothing that was acknowledged.
+    pub async fn run<S>(&self, stream: S, opens: bool, id: LinkId, partner: &Partner) -> LinkEnd
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let _forget = Forget { exchange: self, id, partner };
+        match self.drive(stream, opens, id, partner).await {
+            Ok(never) => never,
+            Err(end) => end,
+        }
+    }
+
+    async fn drive<S>(&self, mut stream: S, opens: bool, id: LinkId, partner: &Partner) -> Result<LinkEnd, LinkEnd>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let store = self.gate.store();
+        let peer = &partner.bringer.name;
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        let theirs = hello::exchange(&mut stream, &mut buffer, self, opens, peer).await?;
+        let resume = match store.cursor(&Cursor::Peer(partner.bringer.key)).await? {
+            Some(token) => From::Token(token.into()),
+            None => partner.first_contact.clone(),
+        };
+        let settings = Settings {
+            envelope: self.settings.envelope.min(usize::try_from(theirs.envelope_bytes).unwrap_or(usize::MAX)),
+            frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
+            ..self.settings
+        };
+        let link = Link::new(id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        {
+            let mut traffic = partner.traffic();
+            traffic.links += 1;
+            traffic.linked = true;
+        }
+        tracing::info!(%peer, software = theirs.software, "link up");
+        let (reader, writer) = tokio::io::split(stream);
+        let mut session = Session {
+            exchange: self,
+            partner,
+            link,
+            verifier: Verifier::new(ROOTS),
+            out: BytesMut::new(),
+            most: settings.envelope,
+        };
+        session.run(reader, writer, buffer).await
+    }
+}
+
+/// Frees what the link had claimed, however it ends.
+struct Forget<'a> {
+    exchange: &'a Exchange,
+    id: LinkId,
+    partner: &'a Partner,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.exchange.claims().forget(self.id);
+        self.partner.traffic().linked = false;
+    }
+}
+
+struct Session<'a> {
+    exchange: &'a Exchange,
+    partner: &'a Partner,
+    link: Link,
+    verifier: Verifier,
+    /// Encoded, not yet written.
+    out: BytesMut,
+    /// Largest envelope that the peer accepts.
+    most: usize,
+}
+
+impl Session<'_> {
+    async fn run<R, W>(&mut self, mut reader: R, mut writer: W, mut buffer: BytesMut) -> Result<LinkEnd, LinkEnd>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let gate = &self.exchange.gate;
+        let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
+        let mut share = self.partner.share.subscribe();
+        let mut commits = FuturesOrdered::new();
+        let mut unflushed = false;
+        loop {
+            // Everything that came is handled before anything is waited for.
+            while let Some(length) = decode_length(&mut buffer, self.exchange.settings.frame)? {
+                let frame = Frame::decode(&buffer[..length])?;
+                buffer.advance(length);
+                commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
+            }
+            if share.has_changed().unwrap_or(false) {
+                share.mark_unchanged();
+                self.link.push.forget_unsent();
+            }
+            head.mark_unchanged();
+            let claims_elsewhere = self.link.pull.waits();
+            if claims_elsewhere {
+                decided.mark_unchanged();
+            }
+            let submissions = self.pump().await?;
+            commits.extend(submissions.into_iter().map(|submission| self.submit(submission)));
+            self.encode();
+            self.count();
+            let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
+            let mut pause = pin!(tokio::time::sleep(due));
+            let writing = !self.out.is_empty();
+            tokio::select! {
+                read = reader.read_buf(&mut buffer) => {
+                    if read.map_err(LinkEnd::Closed)? == 0 {
+                        return Err(LinkEnd::Closed(std::io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+                written = writer.write_buf(&mut self.out), if writing => {
+                    if written.map_err(LinkEnd::Closed)? == 0 {
+                        return Err(LinkEnd::Closed(std::io::ErrorKind::WriteZero.into()));
+                    }
+                    unflushed = true;
+                }
+                flushed = writer.flush(), if unflushed && !writing => {
+                    flushed.map_err(LinkEnd::Closed)?;
+                    unflushed = false;
+                }
+                Some(verdicts) = commits.next() => {
+                    let mut claims = self.exchange.claims();
+                    self.link.pull.decided(verdicts?, &mut claims, &mut self.link.out);
+                }
+                _ = head.changed() => {}
+                _ = decided.changed(), if claims_elsewhere => {}
+                _ = share.changed() => self.link.push.forget_unsent(),
+                () = &mut pause => {}
+            }
+        }
+    }
+
+    async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
+        let start = match &frame {
+            Frame::Pull(from) => self.position(from).await?,
+            _ => 0,
+        };
+        let known = self.exchange.gate.known();
+        let mut claims = self.exchange.claims();
+        Ok(self.link.handle(frame, |_| start, &known, &mut claims, self.exchange.clock())?)
+    }
+
+    /// The number after which a peer begins that has no token, or whose token is not ours.
+    async fn position(&self, from: &From) -> Result<u64, StoreError> {
+        let store = self.exchange.gate.store();
+        let (mut low, mut high) = (store.first() - 1, store.head());
+        match from {
+            From::Now => return Ok(high),
+            From::All | From::Token(_) => return Ok(low),
+            From::Time(_) => {}
+        }
+        // Numbers are in the order of their times, as far as the clock is.
+        while let (From::Time(time), true) = (from, low < high) {
+            let middle = low + (high - low) / 2;
+            let one = store.read(middle, ReadLimit { entries: 1, bytes: 1 }).await?;
+            match one.first() {
+                Some(entry) if entry.at < *time => low = entry.seq,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// Reads on in the log as far as the window allows, and lets the link do what is due.
+    async fn pump(&mut self) -> Result<Vec<Submission>, LinkEnd> {
+        let store = self.exchange.gate.store();
+        let mut submissions = Vec::new();
+        loop {
+            let Some(after) = self.link.push.needs(store.head()) else { break };
+            let entries = store.read(after, READ).await?;
+            let Some(through) = entries.last().map(|entry| entry.seq) else { break };
+            let share = *self.partner.share.borrow();
+            let rules = self.exchange.gate.rules();
+            let (clock, wall) = (self.exchange.clock(), now());
+            let outgoing: Vec<(u64, Option<Outgoing>)> = entries
+                .iter()
+                .map(|entry| {
+                    let peer = &self.partner.bringer.name;
+                    let decision = rules.policy.shares(&entry.envelope, entry.from.as_ref(), peer, share);
+                    let decision = match decision {
+                        Decision::Give if entry.envelope.bytes().len() > self.most => Decision::Withhold(Reason::TooBig),
+                        same => same,
+                    };
+                    match decision {
+                        Decision::Give => (entry.seq, Some(outgoing(entry, clock, wall))),
+                        Decision::Withhold(reason) => {
+                            *self.partner.traffic().withheld.entry(reason).or_default() += 1;
+                            (entry.seq, None)
+                        }
+                    }
+                })
+                .collect();
+            self.link.push.entries(outgoing, through);
+            submissions.extend(self.tick()?);
+        }
+        submissions.extend(self.tick()?);
+        Ok(submissions)
+    }
+
+    fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
+        let known = self.exchange.gate.known();
+        let mut claims = self.exchange.claims();
+        Ok(self.link.tick(&known, &mut claims, &mut rand::rng(), self.exchange.clock())?)
+    }
+
+    fn submit(
+        &mut self, submission: Submission,
+    ) -> impl Future<Output = Result<Vec<((u64, u16), Verdict)>, StoreError>> + Send + use<> {
+        let Submission { slots, envelopes, cursor } = submission;
+        let verdicts =
+            self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
+        async move { Ok(slots.into_iter().zip(verdicts.await?).collect()) }
+    }
+
+    fn encode(&mut self) {
+        for frame in self.link.out.drain(..) {
+            self.out.extend_from_slice(&frame.encode());
+        }
+    }
+
+    fn count(&mut self) {
+        let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
+        let mut traffic = self.partner.traffic();
+        traffic.behind = self.link.push.backlog().1;
+        traffic.given.sent += given.sent;
+        traffic.given.bytes += given.bytes;
+        traffic.given.offered += given.offered;
+        for (verdict, count) in given.verdicts {
+            *traffic.given.verdicts.entry(verdict).or_default() += count;
+        }
+        for (verdict, count) in taken {
+            *traffic.taken.entry(verdict).or_default() += count;
+        }
+    }
+}
+
+fn outgoing(entry: &Arc<Entry>, clock: u64, wall: u64) -> Outgoing {
+    let header = entry.envelope.header();
+    let keys = entry.envelope.seen_keys();
+    Outgoing {
+        at: clock - wall.saturating_sub(entry.at).min(1 << 39),
+        own: entry.from.is_none(),
+        key: keys.insert,
+        origin: header.origin.clone(),
+        id: header.id,
+        hidden: keys.hidden,
+        bytes: entry.envelope.bytes().clone(),
+    }
+}
+
+/// The time of day, ms since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
