@@ -1,0 +1,177 @@
+//! One peer as the rest of the node sees it: the next stream, and how it stands.
+//!
+//! Between the swarm's task and its users there is one place per peer that holds one stream, the newest. So a peer
+//! that opens streams without end fills nothing, and many peers at once lose nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libp2p::PeerId;
+use tokio::sync::{mpsc, watch};
+
+use super::streams::Stream;
+use super::task::Command;
+
+/// How a peer stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerState {
+    /// Where the peer is connected from or to; none: not connected. A connection counts from its first stream on:
+    /// before that the peer may still turn us away.
+    pub connected: Option<String>,
+    /// Why the last try to reach it failed; none after a success.
+    pub error: Option<String>,
+}
+
+/// The link to one configured peer; for one user at a time.
+#[derive(Debug)]
+pub struct PeerLink {
+    id: PeerId,
+    slot: Arc<Slot>,
+    state: watch::Receiver<SlotState>,
+    /// Weak: links do not keep the net running.
+    commands: mpsc::WeakSender<Command>,
+}
+
+impl PeerLink {
+    pub(super) fn new(id: PeerId, slot: Arc<Slot>, commands: mpsc::WeakSender<Command>) -> PeerLink {
+        PeerLink { id, state: slot.state.subscribe(), slot, commands }
+    }
+
+    /// The next stream to this peer, whoever dialled. Of the two nodes the one with the lower key opens it (over the
+    /// newest connection, as soon as there is one), the other one accepts (the newest). None: the net has ended, or the
+    /// peer was removed from it.
+    ///
+    /// Drop the stream before first. One user at a time. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Stream> {
+        // It may have come after an earlier call was cancelled.
+        if let Some(stream) = self.slot.take() {
+            return Some(stream);
+        }
+        let _wanted = Wanted::new(&self.slot);
+        if self.slot.opens {
+            // Without a task, the state says so below.
+            if let Some(commands) = self.commands.upgrade() {
+                let _ = commands.send(Command::Open(self.id)).await;
+            }
+        }
+        loop {
+            if self.state.borrow_and_update().ended {
+                return None;
+            }
+            if let Some(stream) = self.slot.take() {
+                return Some(stream);
+            }
+            self.state.changed().await.ok()?;
+        }
+    }
+
+    /// Resolves when the peer has opened a newer stream than the last that [`PeerLink::next`] gave: that one is dead or
+    /// stale. Never resolves where we are the one that opens. Safe to cancel.
+    pub async fn superseded(&mut self) {
+        loop {
+            self.state.mark_unchanged();
+            if !self.slot.opens && self.slot.holds() {
+                return;
+            }
+            if self.state.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How the peer stands.
+    pub fn state(&self) -> PeerState {
+        self.state.borrow().peer.clone()
+    }
+
+    /// Waits until the peer stands so. None: the net has ended, or the peer was removed from it. Safe to cancel.
+    pub async fn state_when(&mut self, mut so: impl FnMut(&PeerState) -> bool) -> Option<PeerState> {
+        let state = self.state.wait_for(|state| state.ended || so(&state.peer)).await.ok()?;
+        (!state.ended).then(|| state.peer.clone())
+    }
+
+    /// Closes every connection of this peer; its streams end at once, and it is dialled again. For a peer that
+    /// answers pings but not us.
+    pub async fn close(&self) {
+        if let Some(commands) = self.commands.upgrade() {
+            let _ = commands.send(Command::Close(self.id)).await;
+        }
+    }
+}
+
+/// Where a peer's newest stream waits for its user.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Whether we are the one that opens.
+    opens: bool,
+    /// Users that wait for a stream are here.
+    wanted: AtomicBool,
+    stream: Mutex<Option<Stream>>,
+    state: watch::Sender<SlotState>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct SlotState {
+    peer: PeerState,
+    ended: bool,
+}
+
+impl Slot {
+    pub(super) fn new(opens: bool) -> Slot {
+        let state = watch::Sender::new(SlotState::default());
+        Slot { opens, wanted: AtomicBool::new(false), stream: Mutex::new(None), state }
+    }
+
+    /// Whether a user waits for us to open a stream.
+    pub(super) fn wants(&self) -> bool {
+        self.opens && self.wanted.load(Ordering::Acquire)
+    }
+
+    /// The newest stream; the one before, if nobody took it, is dropped. No more is wanted for now.
+    pub(super) fn put(&self, stream: Stream) {
+        self.wanted.store(false, Ordering::Release);
+        let older = self.lock().replace(stream);
+        drop(older);
+        self.state.send_modify(|_| {});
+    }
+
+    /// Changes what users see.
+    pub(super) fn show(&self, change: impl FnOnce(&mut PeerState)) {
+        self.state.send_modify(|state| change(&mut state.peer));
+    }
+
+    /// No more streams, ever.
+    pub(super) fn end(&self) {
+        self.lock().take();
+        self.state.send_modify(|state| *state = SlotState { ended: true, ..SlotState::default() });
+    }
+
+    fn take(&self) -> Option<Stream> {
+        self.lock().take().filter(Stream::lives)
+    }
+
+    fn holds(&self) -> bool {
+        self.lock().as_ref().is_some_and(Stream::lives)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Stream>> {
+        // An option has no half-changed state.
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, a stream is wanted.
+struct Wanted<'a>(&'a Slot);
+
+impl Wanted<'_> {
+    fn new(slot: &Slot) -> Wanted<'_> {
+        slot.wanted.store(true, Ordering::Release);
+        Wanted(slot)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.store(false, Ordering::Release);
+    }
+}
