@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::{Entry, ReadLimit};
 
-/// Bytes of envelopes kept. Far above a chunk, and some ten thousand usual events.
+/// Bytes of envelopes kept. Far above a chunk, and some thousand usual events.
 pub(super) const KEPT: usize = 16 << 20;
 
-/// What an entry takes beside its envelope, roughly.
-const OVERHEAD: usize = 256;
+/// What an entry takes beside its envelope's bytes, roughly: the header is decoded.
+const OVERHEAD: usize = 1024;
 
 /// The newest entries.
 #[derive(Debug, Default)]

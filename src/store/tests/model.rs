@@ -120,11 +120,11 @@ impl Model {
 
     async fn check(&self, store: &Store) {
         let log = read_all(store, 0, ReadLimit { entries: 13, bytes: 100_000 }).await;
-        let found = log.iter().map(|entry| (entry.seq, entry.at, entry.envelope.bytes().len()));
+        let found = log.iter().map(|entry| (entry.seq, entry.at, made_of(&entry.envelope).1));
         assert!(found.eq(self.log.iter().copied()));
         for entry in &log {
-            let bytes = entry.envelope.bytes();
-            assert_eq!(bytes, sealed(number(&entry.envelope), bytes.len()).bytes());
+            let (number, size) = made_of(&entry.envelope);
+            assert_eq!(entry.envelope.bytes(), sealed(number, size).bytes());
         }
         assert_eq!(store.usage().ids, self.seen.len() as u64);
         for (id, size) in self.seen.keys() {
