@@ -9,8 +9,8 @@
 pub mod accept;
 pub mod config;
 pub mod envelope;
-//pub mod intelmq;
+pub mod intelmq;
 pub mod link;
 pub mod policy;
-//pub mod net;
+pub mod net;
 pub mod store;

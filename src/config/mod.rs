@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::envelope::{Key, Name};
+use crate::envelope::{Key, Name, Shape, Tlp};
 
 /// The whole file. Paths are absolute after reading (relative ones are meant from the file's folder).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -166,14 +166,14 @@ impl Default for Limits {
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// What an event without TLP counts as: `CLEAR`, `GREEN`, `AMBER`, `AMBER+STRICT` or `RED`.
-    pub default_tlp: String,
+    pub default_tlp: Tlp,
     /// Nodes that an event may have passed when we pass it on.
     pub hops: usize,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { default_tlp: "AMBER".into(), hops: 16 }
+        Policy { default_tlp: Tlp::Amber, hops: 16 }
     }
 }
 
@@ -290,7 +290,7 @@ pub struct Seal {
     /// `feed.*` fields that content ids leave out, beside `raw` and `time.observation`.
     pub id_without: Vec<String>,
     /// TLP of events that have none; default: none, the receiver's `policy.default_tlp` holds.
-    pub tlp: Option<String>,
+    pub tlp: Option<Tlp>,
     /// Tags of every event.
     pub tags: Vec<String>,
     /// Recipients of every event; none: whoever policy permits.
@@ -395,21 +395,4 @@ fn default_rotate_bytes() -> u64 {
 
 fn default_rotate_seconds() -> u64 {
     24 * 3600
-}
-
-/// The JSON forms of an event, `docs/protocol.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// IEP04 as decided in 2022.
-    #[default]
-    Iep04,
-    /// IEP04 as first proposed in 2021.
-    Proposed,
-    /// The flat event with `__type`, as on IntelMQ's pipeline.
-    Typed,
-    /// The flat event without `__type`, as IntelMQ's output bots write it.
-    Bare,
-    /// The flat event with meta data under `extra.relay.*`.
-    Extra,
 }

@@ -7,9 +7,13 @@
 //! data*. A source says where it stands after a batch, and that position is committed with the batch's events; a sink
 //! writes the position beside the data, in one atomic step.
 
+mod deliver;
 mod files;
+mod ingest;
 mod redis;
 
+pub use deliver::Deliver;
+pub use ingest::{Ingest, Sealer, Taken as TakenCounts};
 pub use files::{FilesSink, FilesSource};
 pub use redis::{RedisSink, RedisSource};
 

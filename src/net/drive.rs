@@ -227,15 +227,9 @@ impl Session<'_> {
                         return Err(LinkEnd::Closed(std::io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
-                written = writer.write_buf(&mut self.out), if writing => {
-                    if written.map_err(LinkEnd::Closed)? == 0 {
-                        return Err(LinkEnd::Closed(std::io::ErrorKind::WriteZero.into()));
-                    }
-                    unflushed = true;
-                }
-                flushed = writer.flush(), if unflushed && !writing => {
-                    flushed.map_err(LinkEnd::Closed)?;
-                    unflushed = false;
+                written = write_or_flush(&mut writer, &mut self.out), if writing || unflushed => {
+                    written.map_err(LinkEnd::Closed)?;
+                    unflushed = writing;
                 }
                 Some(verdicts) = commits.next() => {
                     let mut claims = self.exchange.claims();
@@ -350,6 +344,17 @@ impl Session<'_> {
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }
+    }
+}
+
+/// Writes some of what is there, or flushes when nothing is. Cancelled, it has written nothing or is called again.
+async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> std::io::Result<()> {
+    if out.is_empty() {
+        return writer.flush().await;
+    }
+    match writer.write_buf(out).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,8 @@
 mod address;
 mod backoff;
 mod callers;
+mod drive;
+mod hello;
 mod peer;
 mod peer_link;
 mod streams;
@@ -24,6 +26,7 @@ use libp2p::identity::{Keypair, PublicKey, ed25519};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::drive::{Exchange, LinkEnd, Partner, Traffic, now};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::streams::Stream;
 

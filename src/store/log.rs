@@ -61,7 +61,7 @@ impl Open {
         let envelope = entry.envelope.bytes();
         self.raw.extend_from_slice(&entry.at.to_be_bytes());
         // A name has at most 63 bytes, an envelope at most `pieces::LARGEST`.
-        self.raw.push(from.len() as u8);
+        self.raw.push(from.len() as u8 | if entry.completes { COMPLETES } else { 0 });
         self.raw.extend_from_slice(from.as_bytes());
         self.raw.extend_from_slice(&(envelope.len() as u32).to_be_bytes());
         self.raw.extend_from_slice(envelope);
@@ -92,6 +92,8 @@ impl Compressor {
 }
 
 const HEAD: usize = 4 + 8 + 4;
+/// Beside the length of the peer's name: the entry is a completion.
+const COMPLETES: u8 = 0x80;
 
 impl Head {
     pub(super) fn decode(chunk: &[u8]) -> Result<(Head, &[u8]), StoreError> {
@@ -125,7 +127,8 @@ fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
 fn split_entry(seq: u64, raw: &mut Bytes) -> Option<Result<Entry, StoreError>> {
     let mut take = |length: usize| (length <= raw.len()).then(|| raw.split_to(length));
     let at = u64::from_be_bytes(take(8)?.as_ref().try_into().ok()?);
-    let length = take(1)?[0];
+    let mark = take(1)?[0];
+    let (completes, length) = (mark & COMPLETES != 0, mark & !COMPLETES);
     let from = take(length.into())?;
     let length = u32::from_be_bytes(take(4)?.as_ref().try_into().ok()?);
     let envelope = take(length as usize)?;
@@ -136,7 +139,7 @@ fn split_entry(seq: u64, raw: &mut Bytes) -> Option<Result<Entry, StoreError>> {
             name => Some(name.parse().map_err(|error| damaged(format!("{error}")))?),
         };
         let envelope = Sealed::reopen(envelope).map_err(|error| damaged(error.to_string()))?;
-        Ok(Entry { seq, at, from, envelope })
+        Ok(Entry { seq, at, from, completes, envelope })
     };
     Some(open())
 }

@@ -242,6 +242,8 @@ pub struct Entry {
     pub at: u64,
     /// The peer it came from; `None`: our own IntelMQ.
     pub from: Option<Name>,
+    /// It is a fuller copy of what was known before.
+    pub completes: bool,
     /// The envelope.
     pub envelope: Sealed,
 }

@@ -137,7 +137,8 @@ impl<'a> Plan<'a> {
             return Ok(Appended::Duplicate);
         }
         let seq = self.ends.state.next;
-        let entry = Entry { seq, at: draft.at, from: draft.from, envelope: draft.envelope };
+        let Draft { at, from, envelope } = draft;
+        let entry = Entry { seq, at, from, completes: known.is_some(), envelope };
         if self.ends.log.is_full_for(&entry) {
             self.store_chunk()?;
             self.ends.begin_chunk();

@@ -1,0 +1,123 @@
+//! Deliver: from the log to a sink. A reader of the log like a peer's link, with the local IntelMQ at its end.
+//!
+//! Owns where the sink stands. The sink's own record wins, since it moves together with the data; the store's copy is
+//! for a sink that lost its data.
+
+use tokio::sync::watch;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::ingest::Trouble;
+use super::{DoorError, Mark, Sink};
+use crate::accept::Gate;
+use crate::envelope::{Name, Shape};
+use crate::store::{Cursor, Entry, ReadLimit, Store, StoreError};
+
+const LIMIT: ReadLimit = ReadLimit { entries: 1024, bytes: 1 << 20 };
+
+/// One sink and what it gets.
+pub struct Deliver<K> {
+    /// The door.
+    pub sink: K,
+    /// Its name.
+    pub door: Name,
+    /// How events are written.
+    pub shape: Shape,
+    /// Whether fuller copies of delivered events are delivered too.
+    pub completions: bool,
+    #[allow(missing_docs)]
+    pub gate: Gate,
+    /// Told how many were given, after every step, and where the sink stands.
+    pub count: Box<dyn Fn(u64, u64) + Send>,
+}
+
+impl<K: Sink> Deliver<K> {
+    /// Delivers for ever. Returns only when the store can go on no more. Cancellation loses and repeats nothing.
+    pub async fn run(mut self) -> StoreError {
+        let store = self.gate.store().clone();
+        let mut head = store.watch_head();
+        let mut trouble = Trouble::new(self.door.clone());
+        loop {
+            let error = match self.start(&store).await {
+                Ok(Ok(at)) => {
+                    trouble.over();
+                    self.follow(&store, at, &mut head).await
+                }
+                Ok(Err(error)) => Ok(error),
+                Err(error) => Err(error),
+            };
+            match error {
+                Ok(error) => trouble.wait(&error).await,
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// The number of the last entry that the sink has.
+    async fn start(&mut self, store: &Store) -> Result<Result<u64, DoorError>, StoreError> {
+        let mark = match self.sink.mark().await {
+            Ok(mark) => mark,
+            Err(error) => return Ok(Err(error)),
+        };
+        let ours = store.cursor(&Cursor::Sink(self.door.clone())).await?.and_then(|bytes| decode(&bytes));
+        let of_this_log = |mark: Option<Mark>| mark.filter(|mark| mark.log == store.log_id()).map(|mark| mark.seq);
+        Ok(Ok(match (of_this_log(mark), of_this_log(ours)) {
+            (Some(seq), _) => seq.min(store.head()),
+            (None, Some(seq)) => {
+                warn!(
+                    door = %self.door,
+                    "the other side has lost its record of what it was given (flushed, or restarted without its data); \
+                     going on behind what it was last given: what it had not yet worked off is lost there"
+                );
+                seq
+            }
+            (None, None) => store.first() - 1,
+        }))
+    }
+
+    /// Gives everything after `at`, and what comes, until something goes wrong at the door.
+    async fn follow(
+        &mut self, store: &Store, mut at: u64, head: &mut watch::Receiver<u64>,
+    ) -> Result<DoorError, StoreError> {
+        let mut noted = at;
+        loop {
+            let entries = store.read(at, LIMIT).await?;
+            let Some(last) = entries.last().map(|entry| entry.seq) else {
+                if noted != at {
+                    self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq: at })).await?;
+                    noted = at;
+                }
+                // The store closes with its last handle: there is nobody to deliver to then.
+                if head.changed().await.is_err() {
+                    return Err(StoreError::Closed);
+                }
+                continue;
+            };
+            let texts: Vec<_> =
+                entries.iter().filter(|entry| self.admits(entry)).map(|e| e.envelope.write(self.shape).into()).collect();
+            // Our own events come by here too: where there is nothing to give, the mark need not move each time.
+            if !texts.is_empty() || last - at >= LIMIT.entries as u64 {
+                if let Err(error) = self.sink.give(&texts, Mark { log: store.log_id(), seq: last }).await {
+                    return Ok(error);
+                }
+                debug!(door = %self.door, given = texts.len(), seq = last, "delivered");
+            }
+            at = last;
+            (self.count)(texts.len() as u64, last);
+        }
+    }
+
+    /// What our own IntelMQ gave us does not go back to it.
+    fn admits(&self, entry: &Entry) -> bool {
+        entry.from.is_some() && (self.completions || !entry.completes)
+    }
+}
+
+fn encode(mark: Mark) -> Vec<u8> {
+    [&mark.log.as_bytes()[..], &mark.seq.to_be_bytes()].concat()
+}
+
+fn decode(bytes: &[u8]) -> Option<Mark> {
+    let (log, seq) = bytes.split_at_checked(16)?;
+    Some(Mark { log: Uuid::from_slice(log).ok()?, seq: u64::from_be_bytes(seq.try_into().ok()?) })
+}

@@ -1,0 +1,183 @@
+//! Ingest: from a source through sealing to the gate.
+//!
+//! Owns what is said about a source's events (TLP, tags, recipients, how ids are made), and that nothing a source
+//! gives is lost: what cannot be read as an event goes into quarantine, with the reason, in the same commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use super::{DoorError, Source, TakeLimit};
+use crate::accept::Gate;
+use crate::config::{self, IdKind};
+use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
+use crate::link::Verdict;
+use crate::store::{Quarantined, StoreError};
+
+/// What is taken at once: one commit.
+const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
+/// Envelopes under one signature. More would cost a hash (32 bytes) more in each for every doubling.
+const BATCH: usize = 64;
+
+/// Who seals.
+pub struct Sealer {
+    /// Our name,
+    pub name: Name,
+    /// our key,
+    pub secret: Secret,
+    /// IEP04 `uuid_org`,
+    pub organisation: Option<Uuid>,
+    /// and `uuid_instance`.
+    pub instance: Option<Uuid>,
+}
+
+/// Counters of one source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Events sealed into the log,
+    pub sealed: u64,
+    /// those whose id was known already,
+    pub duplicates: u64,
+    /// and items that could not be read.
+    pub quarantined: u64,
+}
+
+/// One source and what happens to its items.
+pub struct Ingest<S> {
+    /// The door.
+    pub source: S,
+    /// Its name.
+    pub door: Name,
+    /// What is said about its events.
+    pub seal: config::Seal,
+    #[allow(missing_docs)]
+    pub sealer: Arc<Sealer>,
+    #[allow(missing_docs)]
+    pub gate: Gate,
+    /// The time of day, ms since 1970.
+    pub now: fn() -> u64,
+    /// Told after every commit.
+    pub count: Box<dyn Fn(Taken) + Send>,
+}
+
+impl<S: Source> Ingest<S> {
+    /// Takes for ever. Returns only when the store can go on no more. Cancellation loses nothing: what was committed
+    /// and not acknowledged is recognised when the door opens again.
+    pub async fn run(mut self) -> StoreError {
+        let mut trouble = Trouble::new(self.door.clone());
+        loop {
+            match self.source.take(LIMIT).await {
+                Ok(taken) => {
+                    trouble.over();
+                    match self.commit(taken.items, taken.position).await {
+                        Ok(counts) => (self.count)(counts),
+                        Err(error) => return error,
+                    }
+                    if let Err(error) = self.source.committed().await {
+                        trouble.wait(&error).await;
+                    }
+                }
+                Err(error) => trouble.wait(&error).await,
+            }
+        }
+    }
+
+    async fn commit(&self, items: Vec<Bytes>, position: Vec<u8>) -> Result<Taken, StoreError> {
+        let now = (self.now)();
+        let bounds = self.gate.rules().bounds;
+        let (mut drafts, mut quarantine) = (Vec::with_capacity(items.len()), Vec::new());
+        for item in items {
+            match self.draft(&item, now, &bounds) {
+                Ok(draft) => drafts.push(draft),
+                Err(reason) => {
+                    warn!(door = %self.door, %reason, "an item is no event: kept in quarantine");
+                    quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, item });
+                }
+            }
+        }
+        let quarantined = quarantine.len() as u64;
+        let sealed = self.seal(drafts);
+        let verdicts = self.gate.own(sealed, self.door.clone(), position, quarantine, now).await?;
+        let new = verdicts.iter().filter(|verdict| verdict.is_new()).count() as u64;
+        let duplicates = verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count() as u64;
+        debug!(door = %self.door, sealed = new, duplicates, quarantined, "committed");
+        Ok(Taken { sealed: new, duplicates, quarantined })
+    }
+
+    fn seal(&self, mut drafts: Vec<Draft>) -> Vec<Sealed> {
+        let mut sealed = Vec::with_capacity(drafts.len());
+        while !drafts.is_empty() {
+            let rest = drafts.split_off(drafts.len().min(BATCH));
+            sealed.extend(seal(&self.sealer.secret, std::mem::replace(&mut drafts, rest), &mut rand::rng()));
+        }
+        sealed
+    }
+
+    /// The item as an event of ours; or why it is none, for a person.
+    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Draft, String> {
+        if item.len() > bounds.bytes {
+            return Err(format!("{} bytes, more than limits.envelope_bytes = {}", item.len(), bounds.bytes));
+        }
+        let message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
+        header.org = header.org.or(self.sealer.organisation);
+        header.instance = header.instance.or(self.sealer.instance);
+        header.tlp = header.tlp.or(self.seal.tlp);
+        header.tags.extend(self.seal.tags.iter().filter(|tag| !message.tags.contains(tag)).cloned());
+        if header.to.is_empty() {
+            header.to.clone_from(&self.seal.to);
+        }
+        if message.id.is_none() && self.seal.id == IdKind::Content && !message.fields.is_empty() {
+            header.content = Some(self.seal.id_without.clone());
+        }
+        Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())
+    }
+}
+
+/// A door that does not open: waits, and says so once, and once when it is over.
+pub(super) struct Trouble {
+    door: Name,
+    said: Option<String>,
+    pause: Duration,
+}
+
+/// First and longest pause before a door is tried again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// The pause where only the operator can help.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(30);
+
+impl Trouble {
+    pub(super) fn new(door: Name) -> Trouble {
+        Trouble { door, said: None, pause: PAUSE.0 }
+    }
+
+    pub(super) async fn wait(&mut self, error: &DoorError) {
+        let text = error.to_string();
+        let pause = match error {
+            DoorError::Retry(_) => {
+                let pause = self.pause;
+                self.pause = (pause * 2).min(PAUSE.1);
+                pause
+            }
+            DoorError::Operator(_) => OPERATOR_PAUSE,
+        };
+        if self.said.as_ref() != Some(&text) {
+            match error {
+                DoorError::Retry(_) => warn!(door = %self.door, "{text}; trying again"),
+                DoorError::Operator(_) => error!(door = %self.door, "{text}"),
+            }
+            self.said = Some(text);
+        }
+        tokio::time::sleep(pause).await;
+    }
+
+    pub(super) fn over(&mut self) {
+        self.pause = PAUSE.0;
+        if self.said.take().is_some() {
+            info!(door = %self.door, "the door is open again");
+        }
+    }
+}
