@@ -34,7 +34,11 @@ impl Judged {
 
 /// Judges an envelope that `bringer` brings. `seen` is the seen set.
 pub(super) fn judge(
-    bytes: Bytes, bringer: &Bringer, rules: &Rules, seen: impl Fn(&SeenKeys) -> Option<u16>, verifier: &mut Verifier,
+    bytes: Bytes,
+    bringer: &Bringer,
+    rules: &Rules,
+    seen: impl Fn(&SeenKeys) -> Option<u16>,
+    verifier: &mut Verifier,
     now: u64,
 ) -> Judged {
     let envelope = match Envelope::decode(bytes, &rules.bounds) {
@@ -68,7 +72,11 @@ pub(super) fn judge(
 
 /// What can be told without a signature. None of it is remembered.
 fn unverified(
-    envelope: &Envelope, bringer: &Bringer, rules: &Rules, seen: impl Fn(&SeenKeys) -> Option<u16>, now: u64,
+    envelope: &Envelope,
+    bringer: &Bringer,
+    rules: &Rules,
+    seen: impl Fn(&SeenKeys) -> Option<u16>,
+    now: u64,
 ) -> Option<Verdict> {
     let (header, path) = (envelope.header(), envelope.path());
     let keys = envelope.seen_keys();

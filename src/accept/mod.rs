@@ -101,7 +101,12 @@ impl Gate {
     ///
     /// A full disk is waited for: nothing is refused that could be taken later. Any error means that the node must stop.
     pub fn take(
-        &self, bringer: &Bringer, envelopes: Vec<Bytes>, cursor: Option<Vec<u8>>, verifier: &mut Verifier, now: u64,
+        &self,
+        bringer: &Bringer,
+        envelopes: Vec<Bytes>,
+        cursor: Option<Vec<u8>>,
+        verifier: &mut Verifier,
+        now: u64,
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send + use<> {
         let rules = self.rules();
         let known = |keys: &SeenKeys| self.store.seen(keys);
@@ -112,7 +117,11 @@ impl Gate {
     }
 
     async fn commit_taken(
-        self, bringer: Bringer, judged: Vec<Judged>, cursor: Option<Vec<u8>>, now: u64,
+        self,
+        bringer: Bringer,
+        judged: Vec<Judged>,
+        cursor: Option<Vec<u8>>,
+        now: u64,
     ) -> Result<Vec<Verdict>, StoreError> {
         let cursors: Vec<_> = cursor.into_iter().map(|cursor| (Cursor::Peer(bringer.key), cursor)).collect();
         let draft = |envelope: &Sealed| Draft { at: now, from: Some(bringer.name.clone()), envelope: envelope.clone() };
@@ -135,11 +144,19 @@ impl Gate {
 
     /// Commits our own sealed events with the position of the door that they came by, and what could not be read.
     pub async fn own(
-        &self, sealed: Vec<Sealed>, door: Name, position: Vec<u8>, quarantine: Vec<Quarantined>, now: u64,
+        &self,
+        sealed: Vec<Sealed>,
+        door: Name,
+        position: Vec<u8>,
+        quarantine: Vec<Quarantined>,
+        now: u64,
     ) -> Result<Vec<Verdict>, StoreError> {
         let appended = self
             .commit(|| Commit {
-                entries: sealed.iter().map(|envelope| Draft { at: now, from: None, envelope: envelope.clone() }).collect(),
+                entries: sealed
+                    .iter()
+                    .map(|envelope| Draft { at: now, from: None, envelope: envelope.clone() })
+                    .collect(),
                 remember: Vec::new(),
                 cursors: vec![(Cursor::Source(door.clone()), position.clone())],
                 quarantine: quarantine.clone(),

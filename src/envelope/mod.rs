@@ -25,7 +25,7 @@ pub use name::{Key, KeyError, Name, NameError, Secret};
 pub use read::{Message, Unreadable};
 pub use seal::{BadSeal, Draft, Sealed, Verifier, seal};
 pub use tlp::{Tlp, TlpError};
-pub use view::Shape;
+pub use view::{Shape, rfc3339};
 pub use wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal};
 
 #[cfg(test)]

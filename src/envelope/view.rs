@@ -169,7 +169,7 @@ impl Envelope {
 }
 
 /// A time as `2026-11-24T10:00:00.000Z`; times beyond the calendar as milliseconds.
-pub(super) fn rfc3339(millis: u64) -> String {
+pub fn rfc3339(millis: u64) -> String {
     let time = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     time.map_or_else(|| millis.to_string(), |time| format!("{time:.3}"))
 }

@@ -28,7 +28,7 @@ pub struct Deliver<K> {
     #[allow(missing_docs)]
     pub gate: Gate,
     /// Told how many were given, after every step, and where the sink stands.
-    pub count: Box<dyn Fn(u64, u64) + Send>,
+    pub count: Box<dyn Fn(u64, u64) + Send + Sync>,
 }
 
 impl<K: Sink> Deliver<K> {
@@ -77,9 +77,13 @@ impl<K: Sink> Deliver<K> {
 
     /// Gives everything after `at`, and what comes, until something goes wrong at the door.
     async fn follow(
-        &mut self, store: &Store, mut at: u64, head: &mut watch::Receiver<u64>,
+        &mut self,
+        store: &Store,
+        mut at: u64,
+        head: &mut watch::Receiver<u64>,
     ) -> Result<DoorError, StoreError> {
         let mut noted = at;
+        (self.count)(0, at);
         loop {
             let entries = store.read(at, LIMIT).await?;
             let Some(last) = entries.last().map(|entry| entry.seq) else {
@@ -93,8 +97,11 @@ impl<K: Sink> Deliver<K> {
                 }
                 continue;
             };
-            let texts: Vec<_> =
-                entries.iter().filter(|entry| self.admits(entry)).map(|e| e.envelope.write(self.shape).into()).collect();
+            let texts: Vec<_> = entries
+                .iter()
+                .filter(|entry| self.admits(entry))
+                .map(|e| e.envelope.write(self.shape).into())
+                .collect();
             // Our own events come by here too: where there is nothing to give, the mark need not move each time.
             if !texts.is_empty() || last - at >= LIMIT.entries as u64 {
                 if let Err(error) = self.sink.give(&texts, Mark { log: store.log_id(), seq: last }).await {

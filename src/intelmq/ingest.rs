@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ pub struct Sealer {
 }
 
 /// Counters of one source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Taken {
     /// Events sealed into the log,
     pub sealed: u64,
@@ -49,7 +50,15 @@ pub struct Taken {
 pub struct Ingest<S> {
     /// The door.
     pub source: S,
-    /// Its name.
+    /// Where its items go.
+    pub intake: Intake,
+    /// Told after every commit.
+    pub count: Box<dyn Fn(Taken) + Send + Sync>,
+}
+
+/// From items to sealed events in the log.
+pub struct Intake {
+    /// The door's name.
     pub door: Name,
     /// What is said about its events.
     pub seal: config::Seal,
@@ -59,24 +68,23 @@ pub struct Ingest<S> {
     pub gate: Gate,
     /// The time of day, ms since 1970.
     pub now: fn() -> u64,
-    /// Told after every commit.
-    pub count: Box<dyn Fn(Taken) + Send>,
 }
 
 impl<S: Source> Ingest<S> {
     /// Takes for ever. Returns only when the store can go on no more. Cancellation loses nothing: what was committed
     /// and not acknowledged is recognised when the door opens again.
-    pub async fn run(mut self) -> StoreError {
-        let mut trouble = Trouble::new(self.door.clone());
+    pub async fn run(self) -> StoreError {
+        let Ingest { mut source, intake, count } = self;
+        let mut trouble = Trouble::new(intake.door.clone());
         loop {
-            match self.source.take(LIMIT).await {
+            match source.take(LIMIT).await {
                 Ok(taken) => {
                     trouble.over();
-                    match self.commit(taken.items, taken.position).await {
-                        Ok(counts) => (self.count)(counts),
+                    match intake.commit(taken.items, taken.position).await {
+                        Ok(counts) => count(counts),
                         Err(error) => return error,
                     }
-                    if let Err(error) = self.source.committed().await {
+                    if let Err(error) = source.committed().await {
                         trouble.wait(&error).await;
                     }
                 }
@@ -84,7 +92,9 @@ impl<S: Source> Ingest<S> {
             }
         }
     }
+}
 
+impl Intake {
     async fn commit(&self, items: Vec<Bytes>, position: Vec<u8>) -> Result<Taken, StoreError> {
         let now = (self.now)();
         let bounds = self.gate.rules().bounds;

@@ -13,8 +13,8 @@ mod ingest;
 mod redis;
 
 pub use deliver::Deliver;
-pub use ingest::{Ingest, Sealer, Taken as TakenCounts};
 pub use files::{FilesSink, FilesSource};
+pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{RedisSink, RedisSource};
 
 use bytes::Bytes;

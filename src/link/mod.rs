@@ -27,7 +27,7 @@ pub use frame::{
 pub use pull::{Known, Pull, Standing, Submission};
 pub use push::{Given, Outgoing, Push};
 pub use token::TokenKey;
-pub use verdict::Verdict;
+pub use verdict::{Verdict, by_word};
 
 use rand::CryptoRng;
 use uuid::Uuid;

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand::CryptoRng;
+use serde::Serialize;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want, pack};
 use super::recent::Recent;
 use super::token::TokenKey;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, by_word};
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
 use crate::envelope::{Name, SeenKey};
 
@@ -44,7 +45,7 @@ pub struct Outgoing {
 }
 
 /// Counters of what was given; verdicts by what the peer answered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Given {
     /// Envelopes sent, whole or as bodies, and their bytes.
     pub sent: u64,
@@ -53,6 +54,7 @@ pub struct Given {
     /// Envelopes offered by id.
     pub offered: u64,
     /// The peer's verdicts.
+    #[serde(serialize_with = "by_word")]
     pub verdicts: BTreeMap<Verdict, u64>,
 }
 

@@ -1,9 +1,10 @@
 //! What became of an envelope at the gate: an outcome, not an error. It travels back to the sender, is counted, and
 //! answers "why".
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The decision on one envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,4 +68,9 @@ impl fmt::Display for Verdict {
             plain => f.write_str(plain.word()),
         }
     }
+}
+
+/// Serialises counters by what they count, as a map from its words.
+pub fn by_word<W: fmt::Display, S: Serializer>(counts: &BTreeMap<W, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(word, count)| (word.to_string(), count)))
 }

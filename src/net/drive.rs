@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Buf, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -21,7 +22,7 @@ use crate::config::Share;
 use crate::envelope::Verifier;
 use crate::link::{
     Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
-    decode_length,
+    by_word, decode_length,
 };
 use crate::policy::{Decision, Reason};
 use crate::store::{Cursor, Entry, ReadLimit, StoreError};
@@ -65,6 +66,8 @@ pub struct Exchange {
     pub claims: Mutex<Claims>,
     /// Where the links' clock began.
     pub started: Instant,
+    /// Moves with every step of a link.
+    pub progress: watch::Sender<()>,
 }
 
 /// One peer, and what is counted about it.
@@ -80,18 +83,22 @@ pub struct Partner {
 }
 
 /// Counters of one peer. `withheld` counts what policy kept back when the log was read for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// What it was given, and its verdicts.
     pub given: Given,
     #[allow(missing_docs)]
+    #[serde(serialize_with = "by_word")]
     pub withheld: BTreeMap<Reason, u64>,
     /// Our verdicts on what it showed us.
+    #[serde(serialize_with = "by_word")]
     pub taken: BTreeMap<Verdict, u64>,
     /// Links that were made.
     pub links: u64,
     /// Entries that are not yet sent to it.
     pub behind: u64,
+    /// Batches that it has not answered.
+    pub unanswered: usize,
     /// Whether a link stands now.
     pub linked: bool,
 }
@@ -291,7 +298,9 @@ impl Session<'_> {
                     let peer = &self.partner.bringer.name;
                     let decision = rules.policy.shares(&entry.envelope, entry.from.as_ref(), peer, share);
                     let decision = match decision {
-                        Decision::Give if entry.envelope.bytes().len() > self.most => Decision::Withhold(Reason::TooBig),
+                        Decision::Give if entry.envelope.bytes().len() > self.most => {
+                            Decision::Withhold(Reason::TooBig)
+                        }
                         same => same,
                     };
                     match decision {
@@ -317,11 +326,11 @@ impl Session<'_> {
     }
 
     fn submit(
-        &mut self, submission: Submission,
+        &mut self,
+        submission: Submission,
     ) -> impl Future<Output = Result<Vec<((u64, u16), Verdict)>, StoreError>> + Send + use<> {
         let Submission { slots, envelopes, cursor } = submission;
-        let verdicts =
-            self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
+        let verdicts = self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
         async move { Ok(slots.into_iter().zip(verdicts.await?).collect()) }
     }
 
@@ -334,7 +343,7 @@ impl Session<'_> {
     fn count(&mut self) {
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
-        traffic.behind = self.link.push.backlog().1;
+        (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         traffic.given.sent += given.sent;
         traffic.given.bytes += given.bytes;
         traffic.given.offered += given.offered;
@@ -344,6 +353,8 @@ impl Session<'_> {
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }
+        drop(traffic);
+        self.exchange.progress.send_replace(());
     }
 }
 

@@ -21,7 +21,11 @@ const LEAST: u64 = 4096;
 
 /// Says hello in the right order and returns theirs. What came behind it stays in `buffer`.
 pub(super) async fn exchange<S>(
-    stream: &mut S, buffer: &mut BytesMut, node: &Exchange, opens: bool, peer: &Name,
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    node: &Exchange,
+    opens: bool,
+    peer: &Name,
 ) -> Result<Hello, LinkEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,

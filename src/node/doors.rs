@@ -1,0 +1,169 @@
+//! One task per door.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use super::status::Board;
+use super::{Core, Running, lock};
+use crate::config::{self, Config};
+use crate::envelope::{Name, Shape};
+use crate::intelmq::{
+    Deliver, FilesSink, FilesSource, Ingest, Intake, RedisSink, RedisSource, Sink, Source, TakenCounts,
+};
+use crate::net::now;
+use crate::store::{Cursor, StoreError};
+
+/// A source's configuration, of whatever kind.
+#[derive(Debug, Clone, PartialEq)]
+enum Take {
+    Redis(config::TakeRedis),
+    Files(config::TakeFiles),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Give {
+    Redis(config::GiveRedis),
+    Files(config::GiveFiles),
+}
+
+/// The doors that are open.
+#[derive(Default)]
+pub(super) struct Doors {
+    sources: BTreeMap<Name, Running<Take>>,
+    sinks: BTreeMap<Name, Running<Give>>,
+}
+
+impl Doors {
+    /// Opens, closes and re-opens doors until they are as configured.
+    pub(super) async fn apply(&mut self, core: &Arc<Core>, board: &Board, config: &Config) -> Result<(), StoreError> {
+        let redis = config.take.redis.iter().map(|door| (door.name.clone(), Take::Redis(door.clone())));
+        let files = config.take.files.iter().map(|door| (door.name.clone(), Take::Files(door.clone())));
+        let takes: BTreeMap<Name, Take> = redis.chain(files).collect();
+        let redis = config.give.redis.iter().map(|door| (door.name.clone(), Give::Redis(door.clone())));
+        let files = config.give.files.iter().map(|door| (door.name.clone(), Give::Files(door.clone())));
+        let gives: BTreeMap<Name, Give> = redis.chain(files).collect();
+        for gone in close_others(&mut self.sources, &takes).await {
+            board.forget_source(&gone);
+        }
+        for gone in close_others(&mut self.sinks, &gives).await {
+            board.forget_sink(&gone);
+        }
+        for (name, take) in takes {
+            if !self.sources.contains_key(&name) {
+                let position = core.gate.store().cursor(&Cursor::Source(name.clone())).await?;
+                let running = open_source(core, board, name.clone(), take, position);
+                self.sources.insert(name, running);
+            }
+        }
+        for (name, give) in gives {
+            self.sinks.entry(name.clone()).or_insert_with(|| open_sink(core, board, name, give));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop_sources(&mut self) {
+        for (_, running) in std::mem::take(&mut self.sources) {
+            running.stop().await;
+        }
+    }
+
+    pub(super) async fn stop_sinks(&mut self) {
+        for (_, running) in std::mem::take(&mut self.sinks) {
+            running.stop().await;
+        }
+    }
+}
+
+/// Closes the doors that are not configured so any more; says which.
+async fn close_others<C: PartialEq>(running: &mut BTreeMap<Name, Running<C>>, wanted: &BTreeMap<Name, C>) -> Vec<Name> {
+    let gone: Vec<Name> =
+        running.iter().filter(|(name, door)| wanted.get(*name) != Some(&door.config)).map(|(n, _)| n.clone()).collect();
+    for name in &gone {
+        if let Some(door) = running.remove(name) {
+            door.stop().await;
+            tracing::info!(door = %name, "closed");
+        }
+    }
+    gone
+}
+
+fn open_source(core: &Arc<Core>, board: &Board, door: Name, take: Take, position: Option<Vec<u8>>) -> Running<Take> {
+    match &take {
+        Take::Redis(config) => {
+            ingest(core, board, door, RedisSource::new(config, position), config.seal.clone(), take.clone())
+        }
+        Take::Files(config) => {
+            ingest(core, board, door, FilesSource::new(config, position), config.seal.clone(), take.clone())
+        }
+    }
+}
+
+fn ingest<S: Source + 'static>(
+    core: &Arc<Core>,
+    board: &Board,
+    door: Name,
+    source: S,
+    seal: config::Seal,
+    config: Take,
+) -> Running<Take> {
+    let counts: Arc<Mutex<TakenCounts>> = board.source(&door);
+    let progress = core.progress.clone();
+    let count = Box::new(move |step: TakenCounts| {
+        let mut counts = lock(&counts);
+        counts.sealed += step.sealed;
+        counts.duplicates += step.duplicates;
+        counts.quarantined += step.quarantined;
+        progress.send_replace(());
+    });
+    let intake = Intake { door, seal, sealer: core.sealer.clone(), gate: core.gate.clone(), now };
+    run(core, config, Ingest { source, intake, count }.run())
+}
+
+fn open_sink(core: &Arc<Core>, board: &Board, door: Name, give: Give) -> Running<Give> {
+    match &give {
+        Give::Redis(config) => {
+            let sink = RedisSink::new(config, &core.sealer.name);
+            deliver(core, board, door, sink, config.shape, config.completions, give.clone())
+        }
+        Give::Files(config) => {
+            let sink = FilesSink::new(config);
+            deliver(core, board, door, sink, config.shape, config.completions, give.clone())
+        }
+    }
+}
+
+fn deliver<K: Sink + 'static>(
+    core: &Arc<Core>,
+    board: &Board,
+    door: Name,
+    sink: K,
+    shape: Shape,
+    completions: bool,
+    config: Give,
+) -> Running<Give> {
+    let counts = board.sink(&door);
+    let progress = core.progress.clone();
+    let count = Box::new(move |given, seq| {
+        let mut counts = lock(&counts);
+        counts.0 += given;
+        counts.1 = seq;
+        progress.send_replace(());
+    });
+    let gate = core.gate.clone();
+    run(core, config, Deliver { sink, door, shape, completions, gate, count }.run())
+}
+
+/// Runs a door's work until it is cancelled, or until the store cannot go on.
+fn run<C>(core: &Core, config: C, work: impl Future<Output = StoreError> + Send + 'static) -> Running<C> {
+    let cancel = CancellationToken::new();
+    let (cancelled, failed) = (cancel.clone(), core.failed.clone());
+    let task = tokio::spawn(async move {
+        if let Some(error) = cancelled.run_until_cancelled(work).await {
+            // Full when another was faster: one reason is enough.
+            let _ = failed.try_send(error);
+        }
+    });
+    Running { config, cancel, task }
+}

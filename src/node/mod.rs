@@ -1,0 +1,260 @@
+//! The node: the rooms wired together, and their lifetimes.
+//!
+//! Owns every long-lived task, the order of starting and stopping, and what a reload may change while running. It
+//! decides nothing about envelopes.
+
+mod doors;
+mod peers;
+mod settings;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::accept::Gate;
+use crate::config::Config;
+use crate::envelope::{Name, Secret};
+use crate::intelmq::Sealer;
+use crate::link::TokenKey;
+use crate::net::{Exchange, Net, NetError, now};
+use crate::store::{OpenError, Store, StoreError};
+use crate::watch::Control;
+
+pub use status::{DoorStatus, PeerStatus, Status};
+
+/// How often old entries and ids are removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How often a summary of each link and door is logged, while something happens.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+/// How long stopping waits for peers and doors to get what is in the log.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    /// The network cannot be set up.
+    #[error("{0}")]
+    Net(#[from] NetError),
+    /// The store fails at once.
+    #[error("{0}")]
+    Broken(#[from] StoreError),
+    /// The control socket cannot be made.
+    #[error("cannot make the control socket {path}: {error}")]
+    Control {
+        /// Where.
+        path: String,
+        #[allow(missing_docs)]
+        error: std::io::Error,
+    },
+}
+
+/// Why a running node keeps its old configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Changed keys that only a restart can change.
+    #[error("{0} changed: restart for that, or change it back; nothing else was changed either")]
+    Restart(String),
+    /// The network refuses the peers.
+    #[error("{0}")]
+    Net(#[from] NetError),
+}
+
+/// What the tasks share.
+struct Core {
+    gate: Gate,
+    net: Net,
+    exchange: Exchange,
+    sealer: Arc<Sealer>,
+    /// A task that cannot go on says why.
+    failed: mpsc::Sender<StoreError>,
+    /// Moves with every step of a link or a door: what stopping waits for.
+    progress: watch::Sender<()>,
+    links: AtomicU64,
+}
+
+/// A task with its own end.
+struct Running<C> {
+    /// What it was made from.
+    config: C,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl<C> Running<C> {
+    async fn stop(self) {
+        self.cancel.cancel();
+        // A task that panicked has ended too.
+        let _ = self.task.await;
+    }
+}
+
+/// A running node.
+pub struct Node {
+    core: Arc<Core>,
+    config: Config,
+    peers: BTreeMap<Name, peers::Peer>,
+    doors: doors::Doors,
+    chores: CancellationToken,
+    control: Option<Control>,
+    board: status::Board,
+    failures: mpsc::Receiver<StoreError>,
+}
+
+impl Node {
+    /// Opens the store, listens, dials, and opens the doors.
+    pub async fn start(config: Config, secret: Secret) -> Result<Node, StartError> {
+        let store = Store::open(&config.node.data, &config.store).await?;
+        let token_key = TokenKey::derive(secret.expose_seed());
+        let gate = Gate::new(store, settings::rules(&config, &secret.key()));
+        let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
+        let (failed, failures) = mpsc::channel(1);
+        let exchange = Exchange {
+            gate: gate.clone(),
+            settings: settings::links(&config),
+            token_key,
+            claims: Mutex::default(),
+            started: Instant::now(),
+            progress: watch::Sender::new(()),
+        };
+        let sealer = Sealer {
+            name: config.node.name.clone(),
+            secret,
+            organisation: config.node.organisation,
+            instance: config.node.instance,
+        };
+        let progress = exchange.progress.clone();
+        let core =
+            Arc::new(Core { gate, net, exchange, sealer: sealer.into(), failed, progress, links: AtomicU64::new(1) });
+        let board = status::Board::new(core.clone());
+        let control = Control::open(&config.node.data, core.gate.store().clone(), board.clone())
+            .map_err(|(path, error)| StartError::Control { path, error })?;
+        let mut node = Node {
+            core,
+            peers: BTreeMap::new(),
+            doors: doors::Doors::default(),
+            chores: CancellationToken::new(),
+            control: Some(control),
+            board,
+            failures,
+            config,
+        };
+        node.apply(node.config.clone()).await?;
+        tokio::spawn(node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone())));
+        info!(node = %node.config.node.name, listening = ?node.core.net.listening(), "running");
+        Ok(node)
+    }
+
+    /// Takes a changed configuration without touching what did not change. On an error everything stays as it was.
+    pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
+        if let Some(keys) = settings::needs_restart(&self.config, &config) {
+            return Err(ReloadError::Restart(keys));
+        }
+        self.core.net.set_peers(config.peers.iter().map(Into::into).collect()).await?;
+        self.core.gate.set_rules(settings::rules(&config, &self.core.sealer.secret.key()));
+        if let Err(error) = self.apply(config).await {
+            // The doors' places cannot be read: as when a task finds the store broken.
+            let _ = self.core.failed.try_send(error);
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, config: Config) -> Result<(), StoreError> {
+        peers::apply(&self.core, &mut self.peers, &config.peers).await;
+        self.board.show_peers(&self.peers);
+        self.doors.apply(&self.core, &self.board, &config).await?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// The configuration that holds.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Addresses that are listened on, with our PeerId.
+    pub fn listening(&self) -> Vec<String> {
+        self.core.net.listening()
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> Status {
+        self.board.status()
+    }
+
+    /// Changes with every step of a link or a door.
+    pub fn watch_progress(&self) -> watch::Receiver<()> {
+        self.core.progress.subscribe()
+    }
+
+    /// The log, to read.
+    pub fn store(&self) -> &Store {
+        self.core.gate.store()
+    }
+
+    /// Waits until the node cannot go on; the reason is the store's.
+    pub async fn failed(&mut self) -> StoreError {
+        self.failures.recv().await.unwrap_or(StoreError::Closed)
+    }
+
+    /// Stops taking, gives peers and doors a few seconds to get what is there, and ends. What is not done then goes on
+    /// from the cursors at the next start.
+    pub async fn stop(mut self) {
+        self.doors.stop_sources().await;
+        let mut progress = self.watch_progress();
+        let drained = async { while !self.board.status().is_drained() && progress.changed().await.is_ok() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            warn!("stopping with events that a peer or a door has not got yet: they go out after the next start");
+        }
+        self.kill().await;
+    }
+
+    /// Ends at once, as a crash would, but for the store's lock.
+    pub async fn kill(mut self) {
+        self.chores.cancel();
+        drop(self.control.take());
+        self.doors.stop_sources().await;
+        for (_, peer) in std::mem::take(&mut self.peers) {
+            peer.running.stop().await;
+        }
+        self.doors.stop_sinks().await;
+        self.core.net.shutdown().await;
+        self.core.gate.store().close().await;
+        info!(node = %self.config.node.name, "stopped");
+    }
+}
+
+/// What must be done from time to time.
+async fn chores(core: Arc<Core>, board: status::Board) {
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
+    let mut summary = tokio::time::interval_at(tokio::time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
+    let mut last = board.status();
+    loop {
+        tokio::select! {
+            _ = expire.tick() => match core.gate.store().expire(now()).await {
+                Ok(gone) if gone.entries + gone.ids > 0 => info!(entries = gone.entries, ids = gone.ids, "expired"),
+                Ok(_) => {}
+                // The disk is full, or the writer has failed and says so itself.
+                Err(reason) => error!(%reason, "old entries were not removed"),
+            },
+            _ = summary.tick() => {
+                let status = board.status();
+                status.log_since(&last);
+                last = status;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

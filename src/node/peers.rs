@@ -1,0 +1,127 @@
+//! One task per peer: it keeps one link to it, for ever.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Core, Running};
+use crate::accept::Bringer;
+use crate::config;
+use crate::envelope::Name;
+use crate::link::{From, Violation};
+use crate::net::{LinkEnd, Partner, PeerLink};
+
+/// The pause before a link that ended is opened again; random within, so that two nodes do not keep step.
+const AGAIN: (u64, u64) = (50, 2_000);
+
+/// A peer's task, and what is counted about it.
+pub(super) struct Peer {
+    pub(super) partner: Arc<Partner>,
+    pub(super) running: Running<config::Peer>,
+}
+
+/// Makes the running peers those of the list. The net knows the list already.
+pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, list: &[config::Peer]) {
+    let gone: Vec<Name> = running
+        .iter()
+        .filter(|(name, peer)| !list.iter().any(|new| new.name == **name && new.key == peer.running.config.key))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in gone {
+        if let Some(peer) = running.remove(&name) {
+            peer.running.stop().await;
+            info!(peer = %name, "no longer a peer");
+        }
+    }
+    for new in list {
+        match running.get_mut(&new.name) {
+            Some(peer) => {
+                if peer.running.config.give != new.give {
+                    peer.partner.share.send_replace(new.give);
+                    info!(peer = %new.name, give = ?new.give, "what it is given has changed");
+                }
+                peer.running.config = new.clone();
+            }
+            None => {
+                if let Some(peer) = start(core, new) {
+                    running.insert(new.name.clone(), peer);
+                }
+            }
+        }
+    }
+}
+
+fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
+    let link = core.net.link(&config.key)?;
+    let partner = Arc::new(Partner {
+        bringer: Bringer { name: config.name.clone(), key: config.key },
+        share: watch::Sender::new(config.give),
+        first_contact: first_contact(&config.first_contact),
+        traffic: Default::default(),
+    });
+    let cancel = CancellationToken::new();
+    let (cancelled, work) = (cancel.clone(), keep(core.clone(), partner.clone(), link));
+    let task = tokio::spawn(async move {
+        // Cancelled or ended with the net: the same to whoever waits.
+        let _ = cancelled.run_until_cancelled(work).await;
+    });
+    Some(Peer { partner, running: Running { config: config.clone(), cancel, task } })
+}
+
+fn first_contact(text: &str) -> From {
+    match text {
+        "all" => From::All,
+        "now" => From::Now,
+        // The configuration was checked: everything else is a time.
+        time => From::Time(time.parse::<jiff::Timestamp>().map_or(0, |t| t.as_millisecond().max(0) as u64)),
+    }
+}
+
+async fn keep(core: Arc<Core>, partner: Arc<Partner>, mut link: PeerLink) {
+    let peer = partner.bringer.name.clone();
+    let opens = core.sealer.secret.key() < partner.bringer.key;
+    let mut said = None;
+    while let Some(stream) = link.next().await {
+        let id = core.links.fetch_add(1, Ordering::Relaxed);
+        let before = partner.traffic().links;
+        let end = tokio::select! {
+            end = core.exchange.run(stream, opens, id, &partner) => Some(end),
+            () = link.superseded() => None,
+        };
+        core.progress.send_replace(());
+        match end {
+            None => info!(%peer, "a newer link takes this one's place"),
+            Some(LinkEnd::Store(error)) => {
+                // Full when another was faster: one reason is enough.
+                let _ = core.failed.try_send(error);
+                return;
+            }
+            Some(end) => {
+                let text = end.to_string();
+                if partner.traffic().links > before {
+                    info!(%peer, reason = text, "link down");
+                } else if said.as_ref() != Some(&text) {
+                    warn!(%peer, reason = text, "no link");
+                    said = Some(text);
+                }
+                if let LinkEnd::Violation(Violation::Unanswered(_)) = end {
+                    // It answers pings and nothing else: a new connection may help, the old one holds memory.
+                    link.close().await;
+                }
+                if partner.traffic().links > before {
+                    said = None;
+                }
+            }
+        }
+        let pause = rand::rng().random_range(AGAIN.0..AGAIN.1);
+        if opens {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How everything stands: for logs, for stopping, and for whoever asks over the control socket.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use tracing::info;
+
+use super::peers::Peer;
+use super::{Core, lock};
+use crate::envelope::Name;
+use crate::intelmq::TakenCounts;
+use crate::net::{Partner, PeerLink, Traffic};
+use crate::watch::Report;
+
+/// A moment of a node.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// The newest entry's number.
+    pub head: u64,
+    /// Entries in the log, ids in the seen set, items in quarantine.
+    pub entries: u64,
+    #[allow(missing_docs)]
+    pub ids: u64,
+    #[allow(missing_docs)]
+    pub quarantined: u64,
+    /// By peer,
+    pub peers: BTreeMap<Name, PeerStatus>,
+    /// by source,
+    pub sources: BTreeMap<Name, TakenCounts>,
+    /// and by sink.
+    pub sinks: BTreeMap<Name, DoorStatus>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PeerStatus {
+    /// Where it is connected.
+    pub connected: Option<String>,
+    /// Why it is not.
+    pub error: Option<String>,
+    /// Since the node started.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// A sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DoorStatus {
+    /// Envelopes given to it since the node started.
+    pub given: u64,
+    /// The number of the last entry that it has, or that was not for it.
+    pub seq: u64,
+}
+
+impl Status {
+    /// Whether nothing waits in the log for a peer that is linked, or for a door.
+    pub(super) fn is_drained(&self) -> bool {
+        let linked = self.peers.values().filter(|peer| peer.traffic.linked);
+        linked.into_iter().all(|peer| peer.traffic.behind == 0 && peer.traffic.unanswered == 0)
+            && self.sinks.values().all(|sink| sink.seq == self.head)
+    }
+
+    /// One line per link and door that did something since `last`.
+    pub(super) fn log_since(&self, last: &Status) {
+        for (peer, now) in &self.peers {
+            let before = last.peers.get(peer).map(|peer| &peer.traffic);
+            if before != Some(&now.traffic) {
+                let Traffic { given, taken, withheld, links, behind, linked, .. } = &now.traffic;
+                let since = |f: fn(&Traffic) -> u64| f(&now.traffic) - before.map_or(0, f).min(f(&now.traffic));
+                info!(
+                    %peer, linked, links, behind, sent = since(|t| t.given.sent), bytes = since(|t| t.given.bytes),
+                    offered = since(|t| t.given.offered), taken = ?Words(taken), answered = ?Words(&given.verdicts),
+                    withheld = ?Words(withheld), "link"
+                );
+            }
+        }
+        for (door, now) in &self.sources {
+            if last.sources.get(door) != Some(now) {
+                let TakenCounts { sealed, duplicates, quarantined } = now;
+                info!(%door, sealed, duplicates, quarantined, "source");
+            }
+        }
+        for (door, now) in &self.sinks {
+            if last.sinks.get(door) != Some(now) {
+                info!(%door, given = now.given, waiting = self.head.saturating_sub(now.seq), "sink");
+            }
+        }
+    }
+}
+
+/// Counters by their words: `accepted=12 duplicate=3`.
+struct Words<'a, W>(&'a BTreeMap<W, u64>);
+
+impl<W: std::fmt::Display> std::fmt::Debug for Words<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("{")?;
+        for (index, (word, count)) in self.0.iter().enumerate() {
+            write!(f, "{}{word}={count}", if index > 0 { " " } else { "" })?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// Where the tasks leave what they count. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Board {
+    core: Arc<Core>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+#[derive(Default)]
+struct Shown {
+    peers: BTreeMap<Name, (Arc<Partner>, PeerLink)>,
+    sources: BTreeMap<Name, Arc<Mutex<TakenCounts>>>,
+    sinks: BTreeMap<Name, Arc<Mutex<(u64, u64)>>>,
+}
+
+impl Board {
+    pub(super) fn new(core: Arc<Core>) -> Board {
+        Board { core, shown: Arc::default() }
+    }
+
+    pub(super) fn show_peers(&self, peers: &BTreeMap<Name, Peer>) {
+        let shown = |peer: &Peer| Some((peer.partner.clone(), self.core.net.link(&peer.running.config.key)?));
+        lock(&self.shown).peers = peers.iter().filter_map(|(name, peer)| Some((name.clone(), shown(peer)?))).collect();
+    }
+
+    pub(super) fn source(&self, door: &Name) -> Arc<Mutex<TakenCounts>> {
+        lock(&self.shown).sources.entry(door.clone()).or_default().clone()
+    }
+
+    pub(super) fn sink(&self, door: &Name) -> Arc<Mutex<(u64, u64)>> {
+        lock(&self.shown).sinks.entry(door.clone()).or_default().clone()
+    }
+
+    pub(super) fn forget_source(&self, door: &Name) {
+        lock(&self.shown).sources.remove(door);
+    }
+
+    pub(super) fn forget_sink(&self, door: &Name) {
+        lock(&self.shown).sinks.remove(door);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let usage = self.core.gate.store().usage();
+        let shown = lock(&self.shown);
+        let peers = shown.peers.iter().map(|(name, (partner, link))| {
+            let state = link.state();
+            let traffic = partner.traffic().clone();
+            (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
+        });
+        let sinks = shown.sinks.iter().map(|(name, counts)| {
+            let (given, seq) = *lock(counts);
+            (name.clone(), DoorStatus { given, seq })
+        });
+        Status {
+            head: self.core.gate.store().head(),
+            entries: usage.entries,
+            ids: usage.ids,
+            quarantined: usage.quarantined,
+            peers: peers.collect(),
+            sources: shown.sources.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
+            sinks: sinks.collect(),
+        }
+    }
+}
+
+impl Report for Board {
+    fn report(&self) -> serde_json::Value {
+        serde_json::to_value(self.status()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,106 @@
+//! Entries for a person's eyes. Everything that a peer wrote is shown without control characters.
+
+use super::question::Form;
+use crate::envelope::{CyCat, Field};
+use crate::store::{Entry, Quarantined};
+
+/// The lines that an entry is.
+pub(super) fn entry(entry: &Entry, form: Form) -> Vec<String> {
+    match form {
+        Form::Line => vec![one(entry)],
+        Form::Full => full(entry),
+        Form::Json(shape) => vec![entry.envelope.write(shape)],
+    }
+}
+
+/// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
+fn one(entry: &Entry) -> String {
+    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+    let hidden = match envelope.hidden() {
+        0 => String::new(),
+        hidden => format!(", {hidden} hidden"),
+    };
+    let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
+    let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
+    clean(&format!(
+        "{} {} {} {} {} {} {} ({} fields{hidden})",
+        entry.seq,
+        time(entry.at),
+        CyCat(header),
+        header.kind.as_str(),
+        tlp,
+        way(entry),
+        kind,
+        header.n
+    ))
+}
+
+fn way(entry: &Entry) -> String {
+    entry.envelope.path().iter().map(|name| format!("!{name}")).collect()
+}
+
+fn full(entry: &Entry) -> Vec<String> {
+    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+    let mut lines = vec![
+        format!("id        {}", CyCat(header)),
+        format!("number    {}{}", entry.seq, if entry.completes { " (a fuller copy)" } else { "" }),
+        format!("stored    {}", time(entry.at)),
+        format!("sealed    {} by {} with {}", time(header.time), header.origin, header.key),
+        format!("seal      valid: {} of a batch of {}", envelope.seal().index + 1, envelope.seal().count),
+        format!("from      {}", entry.from.as_ref().map_or("our own IntelMQ", |peer| peer.as_str())),
+        format!("way       {}", way(entry)),
+        format!("type      {} ({})", header.kind.as_str(), header.format),
+        format!("tlp       {}", header.tlp.map_or("none: policy.default_tlp", |tlp| tlp.as_str())),
+    ];
+    if !header.to.is_empty() {
+        lines.push(format!("to        {}", header.to.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ")));
+    }
+    if !header.tags.is_empty() {
+        lines.push(format!("tags      {}", header.tags.join(" ")));
+    }
+    lines.push(format!("fields    {}, {} hidden", header.n, envelope.hidden()));
+    for field in envelope.fields() {
+        match field {
+            Field::Open { key, value, .. } => lines.push(format!("  {key} = {value}")),
+            Field::Hidden { .. } => lines.push("  (hidden)".into()),
+        }
+    }
+    lines.push(String::new());
+    lines.iter().map(|line| clean(line)).collect()
+}
+
+/// The lines that an item in quarantine is.
+pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form) -> Vec<String> {
+    let text = String::from_utf8_lossy(&item.item);
+    match form {
+        Form::Line => {
+            vec![clean(&format!("{number} {} {} {} bytes: {}", time(item.at), item.door, item.item.len(), item.reason))]
+        }
+        Form::Full => vec![
+            format!("number    {number}"),
+            format!("time      {}", time(item.at)),
+            format!("door      {}", item.door),
+            clean(&format!("reason    {}", item.reason)),
+            clean(&format!("item      {text}")),
+            String::new(),
+        ],
+        Form::Json(_) => {
+            let item = serde_json::json!({
+                "number": number, "time": time(item.at), "door": item.door, "reason": item.reason, "item": text,
+            });
+            vec![item.to_string()]
+        }
+    }
+}
+
+fn time(millis: u64) -> String {
+    crate::envelope::rfc3339(millis)
+}
+
+fn clean(line: &str) -> String {
+    if line.chars().any(char::is_control) {
+        line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    } else {
+        line.to_owned()
+    }
+}

@@ -1,0 +1,203 @@
+//! Watch: a running node's log and state, read by the command line.
+//!
+//! A node holds its store alone, so `tail`, `show`, `export` and the like ask it over a unix socket in its data folder
+//! (mode 0600: whoever may read the folder may ask). Without a running node the same questions are put to the store
+//! itself. It must never change anything.
+//!
+//! A question is one line of JSON. The answer is lines, each with a mark before it: `=` a line of output, `%` how far
+//! a long answer is, `!` an error; the end of the stream ends it.
+
+mod line;
+mod question;
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::store::Store;
+
+pub use question::{Ask, Filter, Form, Question};
+
+/// Longest question.
+const MOST: u64 = 16 << 10;
+/// Questions that are answered at once.
+const AT_ONCE: usize = 32;
+
+/// The state of a node, for [`Ask::Status`].
+pub trait Report: Send + Sync + 'static {
+    /// As JSON.
+    fn report(&self) -> serde_json::Value;
+}
+
+/// Where the socket of the node with this data folder is.
+pub fn socket(data: &Path) -> PathBuf {
+    data.join("control.sock")
+}
+
+/// The control socket of a running node; closed and removed when dropped.
+pub struct Control {
+    path: PathBuf,
+    _stop: DropGuard,
+}
+
+impl Control {
+    /// Listens in this folder, whose store we hold: a socket that is there is left over.
+    pub fn open(data: &Path, store: Store, report: impl Report) -> Result<Control, (String, io::Error)> {
+        let path = socket(data);
+        let listen = || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            Ok(listener)
+        };
+        let listener = listen().map_err(|error| (path.display().to_string(), error))?;
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, store, Arc::new(report), stop.clone()));
+        Ok(Control { path, _stop: stop.drop_guard() })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Left over, it is removed at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(listener: UnixListener, store: Store, report: Arc<dyn Report>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let accepting = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors: the next try is after those that are being answered.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            };
+            let (store, report, stop) = (store.clone(), report.clone(), stop.clone());
+            tokio::spawn(async move {
+                // An error here is a client that went away.
+                let _ = stop.run_until_cancelled(converse(stream, store, report)).await;
+                drop(place);
+            });
+        }
+    };
+    stop.run_until_cancelled(accepting).await;
+}
+
+async fn converse(stream: UnixStream, store: Store, report: Arc<dyn Report>) -> io::Result<()> {
+    let (reader, writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader);
+    (&mut reader).take(MOST).read_line(&mut line).await?;
+    let mut writer = BufWriter::new(writer);
+    // `tail` waits for the log, and must not outlive whoever asked.
+    let gone = async {
+        let mut rest = [0; 1];
+        while reader.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+    };
+    let answer = async {
+        match serde_json::from_str::<Question>(&line) {
+            Ok(question) => question::answer(&question, &store, Some(&*report), &mut writer).await?,
+            Err(error) => writer.write_all(format!("!not a question of this version: {error}\n").as_bytes()).await?,
+        }
+        writer.flush().await
+    };
+    tokio::select! {
+        result = answer => result,
+        () = gone => Ok(()),
+    }
+}
+
+/// What a question brings, piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// A line of output.
+    Line(String),
+    /// So much of so much is done.
+    Progress(u64, u64),
+    /// It failed.
+    Error(String),
+}
+
+/// Asks the node with this data folder, running or not, and hands over each piece of the answer as it comes. Ends
+/// early when `piece` returns false.
+pub async fn ask(
+    data: &Path,
+    config: &crate::config::Store,
+    question: &Question,
+    piece: impl FnMut(Piece) -> bool + Send,
+) -> Result<(), String> {
+    match UnixStream::connect(socket(data)).await {
+        Ok(stream) => ask_running(stream, question, piece).await.map_err(|e| format!("the node went away: {e}")),
+        // No node: the store is free. If there is one that holds it and does not answer, opening says so.
+        Err(_) => ask_store(data, config, question, piece).await,
+    }
+}
+
+async fn ask_running(
+    stream: UnixStream,
+    question: &Question,
+    piece: impl FnMut(Piece) -> bool + Send,
+) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let line = serde_json::to_string(question)? + "\n";
+    writer.write_all(line.as_bytes()).await?;
+    read_pieces(reader, piece).await
+}
+
+async fn ask_store(
+    data: &Path,
+    config: &crate::config::Store,
+    question: &Question,
+    piece: impl FnMut(Piece) -> bool + Send,
+) -> Result<(), String> {
+    if !data.exists() {
+        return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
+    }
+    let store = Store::open(data, config).await.map_err(|error| error.to_string())?;
+    let (reader, mut writer) = tokio::io::duplex(64 << 10);
+    let answer = async {
+        let result = question::answer(question, &store, None, &mut writer).await;
+        drop(writer);
+        result
+    };
+    let (answered, read) = tokio::join!(answer, read_pieces(reader, piece));
+    store.close().await;
+    // Who stops reading breaks the pipe: not an error.
+    let _ = answered;
+    read.map_err(|error| error.to_string())
+}
+
+async fn read_pieces(
+    reader: impl tokio::io::AsyncRead + Unpin,
+    mut piece: impl FnMut(Piece) -> bool + Send,
+) -> io::Result<()> {
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Some((mark, text)) = line.split_at_checked(1) else { continue };
+        let next = match mark {
+            "=" => Piece::Line(text.to_owned()),
+            "%" => match text.split_once('/').and_then(|(done, all)| Some((done.parse().ok()?, all.parse().ok()?))) {
+                Some((done, all)) => Piece::Progress(done, all),
+                None => continue,
+            },
+            _ => Piece::Error(text.to_owned()),
+        };
+        if !piece(next) {
+            break;
+        }
+    }
+    Ok(())
+}
