@@ -45,6 +45,12 @@ pub(super) fn day_of(key: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*key.strip_prefix(&[SEEN])?.first_chunk::<2>()?))
 }
 
+/// The number in a key of [`seen`].
+pub(super) fn seen_number(key: &[u8]) -> Option<u64> {
+    let number = key.strip_prefix(&[SEEN])?.get(2..)?;
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
+
 /// An item in quarantine.
 pub(super) fn quarantine(number: u64) -> Vec<u8> {
     numbered(QUARANTINE, number)

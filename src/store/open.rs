@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::lock::{Lock, LockError};
-use super::seen::{Ids, Index, Mark};
+use super::seen::{self, Filling, Ids, Index, Mark};
 use super::shared::State;
 use super::{OpenError, StoreError, keys, log, pieces};
 
@@ -53,7 +53,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     let id = read_marker(dir, &disk)?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
     let state = read_state(disk.tree()).map_err(damaged)?;
-    let index = read_seen(disk.tree()).map_err(damaged)?;
+    let index = read_seen(disk.tree(), &state).map_err(damaged)?;
     Ok(Opened { lock, disk, id, state, index })
 }
 
@@ -115,15 +115,21 @@ fn read_state(tree: &sled::Tree) -> Result<State, StoreError> {
     Ok(state)
 }
 
-fn read_seen(tree: &sled::Tree) -> Result<Index, StoreError> {
-    let index = Index::new();
+fn read_seen(tree: &sled::Tree, state: &State) -> Result<Index, StoreError> {
+    // Chunks are numbered in the order they were begun, so this many there are at most.
+    let first = tree.get_gt([keys::SEEN]).map_err(StoreError::read)?.and_then(|(key, _)| keys::seen_number(&key));
+    let chunks = first.map_or(0, |first| state.next_seen.saturating_sub(first));
+    let mut index = Filling::new(usize::try_from(chunks).unwrap_or(0).saturating_mul(seen::CHUNK).min(MOST_EXPECTED));
     for entry in tree.scan_prefix([keys::SEEN]) {
         let (key, ids) = entry.map_err(StoreError::read)?;
         let chunk = keys::day_of(&key).zip(Ids::decode(&ids));
         let (day, ids) = chunk.ok_or_else(|| StoreError::damaged("a chunk of the seen set"))?;
-        for (key, hidden) in ids.0 {
-            index.insert(key, Mark { hidden, day });
+        for (id, hidden) in ids.0 {
+            index.insert(id, Mark { hidden, day });
         }
     }
-    Ok(index)
+    Ok(index.finish())
 }
+
+/// Ids that memory is taken for before they are there: half a GiB of it.
+const MOST_EXPECTED: usize = 16 << 20;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::log::{Compressor, Open};
-use super::seen::{self, Ids, Index, Mark};
+use super::seen::{self, Id, Ids, Index, Mark};
 use super::shared::State;
 use super::{Appended, Commit, Cursor, Draft, Entry, Quarantined, StoreError, keys, pieces};
 use crate::envelope::{SeenKey, SeenKeys};
@@ -58,7 +58,7 @@ pub(super) struct Plan<'a> {
     ends: &'a mut Ends,
     batch: sled::Batch,
     pending: HashMap<SeenKey, u16>,
-    ids: Vec<(SeenKey, Mark)>,
+    ids: Vec<(Id, Mark)>,
     entries: Vec<Arc<Entry>>,
     cursors: HashMap<Cursor, Vec<u8>>,
     quarantined: bool,
@@ -69,7 +69,7 @@ pub(super) struct Planned {
     /// What to write; `None`: nothing has changed.
     pub(super) batch: Option<sled::Batch>,
     /// What to insert into the index afterwards.
-    pub(super) ids: Vec<(SeenKey, Mark)>,
+    pub(super) ids: Vec<(Id, Mark)>,
     /// What is in the log afterwards.
     pub(super) entries: Vec<Arc<Entry>>,
 }
@@ -158,9 +158,9 @@ impl<'a> Plan<'a> {
     }
 
     fn remember(&mut self, keys: &SeenKeys, at: u64) {
-        let (key, hidden, day) = (keys.insert, keys.hidden, seen::day(at));
-        self.pending.insert(key, hidden);
-        self.ids.push((key, Mark { hidden, day }));
+        let (id, hidden, day) = (Id::of(keys.insert), keys.hidden, seen::day(at));
+        self.pending.insert(keys.insert, hidden);
+        self.ids.push((id, Mark { hidden, day }));
         let Ends { days, state, .. } = &mut *self.ends;
         let place = days.iter().position(|open| open.day == day).unwrap_or_else(|| {
             days.push(Day { day, number: state.next_seen, ids: Ids::default(), changed: false });
@@ -168,7 +168,7 @@ impl<'a> Plan<'a> {
             days.len() - 1
         });
         let open = &mut days[place];
-        open.ids.0.push((key, hidden));
+        open.ids.0.push((id, hidden));
         open.changed = true;
         if open.ids.0.len() >= seen::CHUNK {
             self.batch.insert(keys::seen(day, open.number), open.ids.encode());
@@ -223,8 +223,8 @@ mod tests {
         let planned = plan.finish().unwrap();
         assert_eq!(planned.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert_eq!(index.len(), 0, "nothing is known before it is durable");
-        for (key, mark) in planned.ids {
-            index.insert(key, mark);
+        for (id, mark) in planned.ids {
+            index.insert(id, mark);
         }
 
         let mut plan = Plan::new(&db, &index, &mut ends);
@@ -244,14 +244,14 @@ mod tests {
         let remember = vec![crate::store::Remember { at: DAY0, keys: keys(9, None, 4) }];
         plan.add(Commit { remember, ..Commit::default() }).unwrap();
         assert_eq!(plan.append(draft(1), keys(9, None, 0)).unwrap(), Appended::Duplicate);
-        assert_eq!(plan.finish().unwrap().ids, [(SeenKey([9; 16]), Mark { hidden: 0, day: seen::day(DAY0) })]);
+        assert_eq!(plan.finish().unwrap().ids, [(Id::of(SeenKey([9; 16])), Mark { hidden: 0, day: seen::day(DAY0) })]);
     }
 
     #[test]
     fn a_group_of_nothing_new_writes_nothing() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        index.insert(SeenKey([1; 16]), Mark { hidden: 0, day: 1 });
+        index.insert(Id::of(SeenKey([1; 16])), Mark { hidden: 0, day: 1 });
         let mut ends = Ends::new(State::EMPTY).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends);
         assert_eq!(plan.append(draft(1), keys(1, None, 0)).unwrap(), Appended::Duplicate);

@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::recent::Recent;
-use super::seen::{Index, Mark};
+use super::seen::{Id, Index, Mark};
 use super::{Entry, ReadLimit, StoreError, log, quarantine};
 use crate::config;
-use crate::envelope::SeenKey;
 
 /// Bytes of the disk that commits leave free: enough for expiry to do its work, and for everybody else on it.
 pub(super) const RESERVE: u64 = 64 << 20;
@@ -141,9 +140,9 @@ impl Shared {
     }
 
     /// Shows what has become durable. The head moves last: who sees it move can read up to it.
-    pub(super) fn publish(&self, ids: Vec<(SeenKey, Mark)>, entries: Vec<Arc<Entry>>, state: &State) {
-        for (key, mark) in ids {
-            self.index.insert(key, mark);
+    pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, state: &State) {
+        for (id, mark) in ids {
+            self.index.insert(id, mark);
         }
         self.log_bytes.store(state.log_bytes, Ordering::Relaxed);
         self.quarantined.store(state.next_quarantine - 1, Ordering::Release);
