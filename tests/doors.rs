@@ -1,5 +1,7 @@
 //! What every door must do, whatever is behind it: one suite, run on the Redis door and on the files door.
 
+#![allow(clippy::unwrap_used)] // A test that fails may panic, in what it calls too.
+
 #[path = "support/redis.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.
 mod redis_server;

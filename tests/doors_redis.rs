@@ -1,5 +1,7 @@
 //! The Redis door against real servers that crash, fill up, are flushed, refuse, or are used by somebody else.
 
+#![allow(clippy::unwrap_used)] // A test that fails may panic, in what it calls too.
+
 #[path = "support/redis.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.
 mod redis_server;
@@ -262,6 +264,33 @@ async fn an_acknowledgement_that_arrives_late_removes_nothing_else() {
     assert_eq!(list(&redis, INTERNAL), same);
     ours.committed().await.unwrap();
     assert!(list(&redis, INTERNAL).is_empty());
+}
+
+#[tokio::test]
+#[ignore = "takes half a minute: it waits for time-outs"]
+async fn a_frozen_server_is_given_up_and_what_it_does_later_counts_once() {
+    let redis = Redis::start();
+    let (mut source, mut sink) = (source(redis.config(), None), sink(redis.config()));
+    push(&redis, QUEUE, &items(0..4));
+    let some = TakeLimit { items: 2, ..ALL };
+    assert_eq!(source.take(some).await.unwrap().items, items(0..2));
+    sink.give(&items(0..2), mark(2)).await.unwrap();
+    redis.freeze();
+    let next = items(2..4);
+    let (committed, given) = tokio::join!(source.committed(), sink.give(&next, mark(4)));
+    retry(committed);
+    retry(given);
+    redis.thaw();
+    // The steps that it had got already and those on new connections, in whatever order.
+    assert_eq!(source.take(ALL).await.unwrap().items, items(2..4));
+    source.committed().await.unwrap();
+    assert_eq!(run::<u64>(&redis, &["EXISTS", QUEUE, INTERNAL]), 0);
+    while sink.mark().await.unwrap() != Some(mark(4)) {
+        if let Err(error) = sink.give(&items(2..4), mark(4)).await {
+            retry::<()>(Err(error));
+        }
+    }
+    assert_eq!(list(&redis, BOT), items(0..4));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use intelmq_relay::config;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 /// The running server. Dropping it ends the process.
@@ -72,6 +73,21 @@ impl Redis {
     pub fn start_again(&mut self) {
         self.process = spawn(&self.directory, &self.options, self.tcp.as_ref());
         self.ready();
+    }
+
+    /// Stops the process without ending it: connections stay, answers do not come.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     fn socket(&self) -> PathBuf {

@@ -68,7 +68,8 @@ impl Source for FilesSource {
 }
 
 /// How far a file is durable here: the position. The change time tells a file from a later one of the same name that
-/// got the same inode.
+/// got the same inode; a file whose owner or mode is changed between a crash and the restart counts as another one
+/// too (rather twice than never).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     file: String,

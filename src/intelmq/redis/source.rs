@@ -1,6 +1,7 @@
 //! Out of IntelMQ: many items at a time from a queue, by way of `<queue>-internal`.
 //!
-//! Two lists and a note lie in Redis. `<queue>-internal` holds what was taken and is not yet known to be durable
+//! Two lists and a note lie in Redis. (`intelmqctl check` calls what no bot owns orphaned, unless
+//! `intelmqctl_check_orphaned_queues_ignore` lists it; likewise the sink's mark.) `<queue>-internal` holds what was taken and is not yet known to be durable
 //! here, the oldest at its tail. `<queue>-relay` names the last batch that was removed from there, and is written in
 //! the same step as the removal. A position names its batch, so after any crash the two say whether the batch's items
 //! still lie in `-internal` and only need to be removed.
