@@ -1,5 +1,8 @@
 //! The commands that set a node up, run as an operator runs them.
 
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

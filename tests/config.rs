@@ -1,5 +1,8 @@
 //! The configuration as an operator meets it: the shipped example, and what is said about every kind of mistake.
 
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
