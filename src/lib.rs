@@ -7,6 +7,7 @@
 //! `cli → node → { net, intelmq, watch } → accept → store → { policy, link } → config → envelope`
 
 pub mod accept;
+pub mod cli;
 pub mod config;
 pub mod envelope;
 pub mod intelmq;

@@ -1,11 +1,26 @@
 //! The configuration: one TOML file as checked, plain data.
 //!
-//! Owns the names of the keys, their defaults (each argued where it stands), and every contradiction between them.
-//! Pure apart from reading the named file: it opens no socket and makes nothing. Other rooms read their own section.
+//! Owns the names of the keys, their defaults (each argued where it stands), and every contradiction between them:
+//! whoever holds a [`Config`] that [`Config::read`] returned need not check it again. It opens no socket and makes no
+//! folder; the only files it touches are the configuration and the key file, both named by the caller. Other rooms
+//! read their own section.
 
+mod address;
+mod check;
+mod key_file;
+mod parse;
+mod peer_list;
+mod size;
+
+pub use key_file::{KeyFileError, make_key_file, read_key_file};
+pub use parse::{ConfigError, Mistake, Mistakes};
+pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
+
+use std::borrow::Cow;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::envelope::{Key, Name, Shape, Tlp};
@@ -85,6 +100,7 @@ pub struct Net {
     /// A connection whose peer answers no ping for twice this long is closed, seconds.
     pub ping_seconds: f64,
     /// Bytes of batches that may be unanswered on one link.
+    #[serde(deserialize_with = "size::bytes")]
     pub window_bytes: usize,
     /// How long a batch may stay unanswered before the link is closed, seconds.
     pub answer_seconds: f64,
@@ -116,12 +132,14 @@ pub struct Store {
     /// How long ids are remembered, days.
     pub seen_days: u32,
     /// The log's largest size on disk, bytes; the oldest go first.
+    #[serde(deserialize_with = "size::bytes")]
     pub log_bytes: u64,
     /// One commit holds at most this many events,
     pub commit_events: usize,
     /// and waits at most this long for more, milliseconds.
     pub commit_millis: u64,
     /// sled's page cache, bytes.
+    #[serde(deserialize_with = "size::bytes")]
     pub cache_bytes: u64,
 }
 
@@ -144,10 +162,12 @@ impl Default for Store {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes of one envelope.
+    #[serde(deserialize_with = "size::bytes")]
     pub envelope_bytes: usize,
     /// Fields of one event.
     pub fields: usize,
     /// Bytes of one frame.
+    #[serde(deserialize_with = "size::bytes")]
     pub frame_bytes: usize,
     /// Names in a path.
     pub path: usize,
@@ -191,13 +211,41 @@ pub struct Peer {
     /// What it may have.
     #[serde(default)]
     pub give: Share,
-    /// Where to begin with a peer that we have no cursor for: `all`, `now` or an RFC 3339 time.
-    #[serde(default = "default_first_contact")]
-    pub first_contact: String,
+    /// Where to begin with a peer that we have no cursor for.
+    #[serde(default)]
+    pub first_contact: FirstContact,
 }
 
-fn default_first_contact() -> String {
-    "all".into()
+/// Where to begin with a peer that we have no cursor for: `all`, `now` or an RFC 3339 time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstContact {
+    /// With the oldest event that the peer still has.
+    #[default]
+    All,
+    /// With what comes after the first contact.
+    Now,
+    /// With what the peer's log got at this time or later.
+    Since(jiff::Timestamp),
+}
+
+impl FromStr for FirstContact {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FirstContact, String> {
+        match text {
+            "all" => Ok(FirstContact::All),
+            "now" => Ok(FirstContact::Now),
+            time => time.parse().map(FirstContact::Since).map_err(|_| {
+                format!("{text:?} is no beginning: write \"all\", \"now\" or a time as \"2026-01-31T00:00:00Z\"")
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FirstContact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FirstContact, D::Error> {
+        <Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// What a peer is given.
@@ -209,6 +257,16 @@ pub enum Share {
     None,
     /// What TLP lets a member of the community have.
     Community,
+}
+
+/// As the file spells it.
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Share::None => "none",
+            Share::Community => "community",
+        })
+    }
 }
 
 /// `[[origin]]`
@@ -271,9 +329,18 @@ fn default_redis_db() -> i64 {
 }
 
 /// A secret text of the configuration: shown as `…`.
-#[derive(Clone, PartialEq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq)]
 pub struct Password(pub String);
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Password, D::Error> {
+        // Not derived: serde's own message for a wrong type quotes the value, and this one must not reach a log.
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Password(text)),
+            _ => Err(serde::de::Error::custom("a password is a text: put it in quotes")),
+        }
+    }
+}
 
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -376,7 +443,7 @@ pub struct GiveFiles {
     /// The directory: `events.jsonl` is appended to; full ones are renamed to `events-<first event's number>.jsonl`.
     pub directory: PathBuf,
     /// A file is rotated at this size, bytes,
-    #[serde(default = "default_rotate_bytes")]
+    #[serde(default = "default_rotate_bytes", deserialize_with = "size::bytes")]
     pub rotate_bytes: u64,
     /// or at this age, seconds.
     #[serde(default = "default_rotate_seconds")]

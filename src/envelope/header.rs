@@ -159,6 +159,10 @@ impl Header {
         if texts.into_iter().any(|text| text.len() > MAX_TEXT || text.chars().any(char::is_control)) {
             return Err(Malformed::Header("a text is too long or holds control characters"));
         }
+        // Else anybody could make an event that differs from a known one in fields that do not count.
+        if self.content.iter().flatten().any(|field| !field.starts_with("feed.")) {
+            return Err(Malformed::Header("a content id may leave out fields of the feed only"));
+        }
         for (key, value) in &self.ext {
             if !is_extension(key) {
                 return Err(Malformed::Header("an extension key is neither x-… nor prefix:key"));

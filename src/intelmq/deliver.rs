@@ -3,6 +3,8 @@
 //! Owns where the sink stands. The sink's own record wins, since it moves together with the data; the store's copy is
 //! for a sink that lost its data.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -13,6 +15,8 @@ use crate::accept::Gate;
 use crate::envelope::{Name, Shape};
 use crate::store::{Cursor, Entry, ReadLimit, Store, StoreError};
 
+/// How often the store's copy of the mark follows the sink's, while there is much to deliver.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 const LIMIT: ReadLimit = ReadLimit { entries: 1024, bytes: 1 << 20 };
 
 /// One sink and what it gets.
@@ -82,14 +86,14 @@ impl<K: Sink> Deliver<K> {
         mut at: u64,
         head: &mut watch::Receiver<u64>,
     ) -> Result<DoorError, StoreError> {
-        let mut noted = at;
+        let (mut noted, mut when) = (at, Instant::now());
         (self.count)(0, at);
         loop {
             let entries = store.read(at, LIMIT).await?;
             let Some(last) = entries.last().map(|entry| entry.seq) else {
                 if noted != at {
-                    self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq: at })).await?;
-                    noted = at;
+                    self.note(store, at).await?;
+                    (noted, when) = (at, Instant::now());
                 }
                 // The store closes with its last handle: there is nobody to deliver to then.
                 if head.changed().await.is_err() {
@@ -111,7 +115,15 @@ impl<K: Sink> Deliver<K> {
             }
             at = last;
             (self.count)(texts.len() as u64, last);
+            if when.elapsed() >= NOTE_EVERY {
+                self.note(store, at).await?;
+                (noted, when) = (at, Instant::now());
+            }
         }
+    }
+
+    async fn note(&self, store: &Store, seq: u64) -> Result<(), StoreError> {
+        self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq })).await
     }
 
     /// What our own IntelMQ gave us does not go back to it.

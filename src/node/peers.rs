@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{Core, Running};
 use crate::accept::Bringer;
-use crate::config;
+use crate::config::{self, FirstContact};
 use crate::envelope::Name;
 use crate::link::{From, Violation};
 use crate::net::{LinkEnd, Partner, PeerLink};
@@ -62,7 +62,7 @@ fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
     let partner = Arc::new(Partner {
         bringer: Bringer { name: config.name.clone(), key: config.key },
         share: watch::Sender::new(config.give),
-        first_contact: first_contact(&config.first_contact),
+        first_contact: first_contact(config.first_contact),
         traffic: Default::default(),
     });
     let cancel = CancellationToken::new();
@@ -74,12 +74,11 @@ fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
     Some(Peer { partner, running: Running { config: config.clone(), cancel, task } })
 }
 
-fn first_contact(text: &str) -> From {
-    match text {
-        "all" => From::All,
-        "now" => From::Now,
-        // The configuration was checked: everything else is a time.
-        time => From::Time(time.parse::<jiff::Timestamp>().map_or(0, |t| t.as_millisecond().max(0) as u64)),
+fn first_contact(first: FirstContact) -> From {
+    match first {
+        FirstContact::All => From::All,
+        FirstContact::Now => From::Now,
+        FirstContact::Since(time) => From::Time(u64::try_from(time.as_millisecond()).unwrap_or(0)),
     }
 }
 

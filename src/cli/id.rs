@@ -1,0 +1,45 @@
+//! `id`: who this node is, in the form that others need.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::{CliError, Options};
+use crate::config::{Config, read_key_file};
+use crate::envelope::Key;
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
+    let config = Config::read(&options.config)?;
+    let key = read_key_file(&config.node.key)?.key();
+    introduce(&mut io::stdout().lock(), &config, &key)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the name, the key, and the command that a peer's operator types.
+pub(super) fn introduce(out: &mut impl Write, config: &Config, key: &Key) -> io::Result<()> {
+    let name = &config.node.name;
+    writeln!(out, "name  {name}\nkey   {key}\n")?;
+    let addresses: Vec<String> = config.net.listen.iter().map(|listen| public_address(listen)).collect();
+    if addresses.is_empty() {
+        writeln!(out, "This node listens nowhere and dials its peers. They add it with:")?;
+        return writeln!(out, "  intelmq-relay peer add {name} {key}");
+    }
+    writeln!(out, "Peers add this node with:\n  intelmq-relay peer add {name} {key} {}", addresses.join(" "))?;
+    if addresses.iter().any(|address| address.contains(PLACEHOLDER)) {
+        writeln!(out, "where {PLACEHOLDER} stands for the host name that they reach it at.")?;
+    }
+    Ok(())
+}
+
+const PLACEHOLDER: &str = "YOUR-HOST-NAME";
+
+/// What others dial, as far as it can be told from here.
+fn public_address(listen: &str) -> String {
+    for any in ["/ip4/0.0.0.0/", "/ip6/::/"] {
+        if let Some(port) = listen.strip_prefix(any) {
+            // A name with a dot is one that others may know too.
+            let host = super::init::host_name().filter(|host| host.contains('.'));
+            return format!("/dns/{}/{port}", host.as_deref().unwrap_or(PLACEHOLDER));
+        }
+    }
+    listen.to_owned()
+}

@@ -1,0 +1,134 @@
+//! The command line: one file per command, each with `run`.
+//!
+//! Owns what an operator types and reads: arguments, results on standard output, logs and errors on standard error,
+//! exit codes. Decides nothing about events, peers or the store; it asks the rooms below.
+
+mod check;
+mod id;
+mod init;
+mod logs;
+mod peer;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ConfigError, EditError, KeyFileError};
+
+/// Relays security events between the IntelMQ instances of CERTs.
+#[derive(Debug, Parser)]
+#[command(name = "intelmq-relay", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Options {
+    /// The configuration
+    #[arg(long, short, global = true, value_name = "FILE", default_value = "relay.toml")]
+    config: PathBuf,
+    /// How logs are written: `auto` is the journal under systemd, else text
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: logs::Format,
+    /// What is logged: error, warn, info, debug or trace, also per module [default: $RELAY_LOG, else info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make what is missing: configuration, key, folders
+    Init(init::Arguments),
+    /// Show this node's name and key, and the line that peers type
+    Id,
+    /// Add, remove or list peers
+    #[command(subcommand)]
+    Peer(peer::Command),
+    /// Look for what would keep the node from working
+    Check,
+}
+
+/// Why a command did not do it. The text says what happened and what to do, in this order.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration was not changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The command cannot be meant so.
+    #[error("{what}\n  {remedy}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What to type instead.
+        remedy: String,
+    },
+    /// A file or folder cannot be made.
+    #[error("cannot make {}: {source}\n  the user that runs this command must be allowed to write there", path.display())]
+    Make {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The result cannot be printed.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs the command that the arguments name. 0: done; 1: it failed, or what was checked is not well; 2: the command
+/// or the configuration is wrong.
+pub fn main() -> ExitCode {
+    let Cli { options, command } = Cli::parse();
+    match logs::start(options.log_format, options.log_level.as_deref()).and_then(|()| run(&options, command)) {
+        Ok(code) => code,
+        // `… | head` has read enough.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Init(arguments) => init::run(options, arguments),
+        Command::Id => id::run(options),
+        Command::Peer(command) => peer::run(options, command),
+        Command::Check => check::run(options),
+    }
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Config(_) | CliError::Key(_) | CliError::Usage { .. } => 2,
+            CliError::Edit(EditError::Io { .. }) => 1,
+            CliError::Edit(_) => 2,
+            CliError::Make { .. } | CliError::Output(_) => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+}

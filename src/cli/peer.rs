@@ -1,0 +1,84 @@
+//! `peer`: the peers in the configuration file.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::{CliError, Options};
+use crate::config::{Config, Share, add_peer, edit_file, remove_peer};
+use crate::envelope::{Key, Name};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Add a peer, with what `intelmq-relay id` prints there
+    Add {
+        /// Its name, as cert-at
+        name: Name,
+        /// Its key, as 12D3KooW…
+        key: Key,
+        /// Where to dial it, as /dns/relay.example.org/tcp/4747; none if it dials us
+        #[arg(value_name = "ADDRESS")]
+        addresses: Vec<String>,
+        /// What it may have
+        #[arg(long, value_enum, default_value_t)]
+        give: Give,
+    },
+    /// Remove a peer
+    Remove {
+        /// Its name
+        name: Name,
+    },
+    /// List the peers
+    List,
+}
+
+/// What a peer may have.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(super) enum Give {
+    /// Nothing
+    #[default]
+    None,
+    /// What TLP lets a member of the community have
+    Community,
+}
+
+pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Add { name, key, addresses, give } => {
+            let share = match give {
+                Give::None => Share::None,
+                Give::Community => Share::Community,
+            };
+            edit_file(&options.config, |text| add_peer(text, &name, &key, &addresses, share))?;
+            writeln!(out, "{name} is a peer.")?;
+            if share == Share::None {
+                writeln!(out, "It is given nothing. To change that, write give = \"community\" in its [[peer]].")?;
+            }
+            say_how_to_reload(&mut out)?;
+        }
+        Command::Remove { name } => {
+            edit_file(&options.config, |text| remove_peer(text, &name))?;
+            writeln!(out, "{name} is no peer any more.")?;
+            say_how_to_reload(&mut out)?;
+        }
+        Command::List => list(&mut out, &Config::read(&options.config)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_how_to_reload(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "A running node takes it with `systemctl reload intelmq-relay`, or a SIGHUP.")
+}
+
+fn list(out: &mut impl Write, config: &Config) -> io::Result<()> {
+    let width = config.peers.iter().map(|peer| peer.name.as_str().len()).max().unwrap_or(0);
+    for peer in &config.peers {
+        let (name, give) = (peer.name.as_str(), peer.give.to_string());
+        let addresses = if peer.addresses.is_empty() { "dials us".to_owned() } else { peer.addresses.join(" ") };
+        writeln!(out, "{name:width$}  {}  {give:9}  {addresses}", peer.key)?;
+    }
+    if config.peers.is_empty() {
+        writeln!(out, "There are no peers. Add one with `intelmq-relay peer add NAME KEY ADDRESS`.")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The contradictions: what each key alone may say, and all of them together may not.
+//!
+//! Pure: takes a parsed [`Config`] with absolute paths, and names every place that contradicts another. Finding the
+//! line of a place is `parse`'s.
+
+mod doors;
+mod numbers;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::address::{self, Use};
+use super::{Config, Origin, Peer};
+
+/// Something that cannot be meant.
+pub(super) struct Contradiction {
+    /// Keys and indexes joined by dots: `peer.0.name`. Several, with a space between, where keys contradict each other:
+    /// the operator is shown the first that stands in the file, as the others have their defaults.
+    pub(super) places: String,
+    pub(super) reason: String,
+    pub(super) remedy: String,
+}
+
+/// All of them; none means that the configuration can be run.
+pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
+    let mut found = Found(Vec::new());
+    numbers::check(config, &mut found);
+    listen(config, &mut found);
+    peers(config, &mut found);
+    origins(config, &mut found);
+    doors::check(config, &mut found);
+    found.0
+}
+
+struct Found(Vec<Contradiction>);
+
+impl Found {
+    fn add(&mut self, places: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Contradiction { places: places.into(), reason: reason.into(), remedy: remedy.into() });
+    }
+}
+
+/// Things that must differ, and who had each first.
+struct Unique<K>(HashMap<K, String>);
+
+impl<K: Hash + Eq> Unique<K> {
+    fn new() -> Unique<K> {
+        Unique(HashMap::new())
+    }
+
+    /// Who had it before `owner`, if anybody.
+    fn claim(&mut self, thing: K, owner: impl Into<String>) -> Option<String> {
+        match self.0.get(&thing) {
+            Some(first) => Some(first.clone()),
+            None => {
+                self.0.insert(thing, owner.into());
+                None
+            }
+        }
+    }
+}
+
+fn listen(config: &Config, found: &mut Found) {
+    for (i, text) in config.net.listen.iter().enumerate() {
+        if let Err(reason) = address::check(text, Use::Listen) {
+            found.add(
+                format!("net.listen.{i}"),
+                format!("{text:?} is no address to listen on: {reason}"),
+                "write it as \"/ip4/0.0.0.0/tcp/4747\"",
+            );
+        }
+    }
+}
+
+fn peers(config: &Config, found: &mut Found) {
+    let (mut names, mut keys) = (Unique::new(), Unique::new());
+    for (i, peer) in config.peers.iter().enumerate() {
+        if peer.name == config.node.name {
+            found.add(
+                format!("peer.{i}.name"),
+                format!("the peer {} has the name of this node", peer.name),
+                "a node is no peer of itself: remove this peer, or correct a name",
+            );
+        }
+        if names.claim(&peer.name, peer.name.as_str()).is_some() {
+            found.add(
+                format!("peer.{i}.name"),
+                format!("there are two peers with the name {}", peer.name),
+                "every peer has its own name: remove one, or correct it",
+            );
+        }
+        if let Some(first) = keys.claim(peer.key, peer.name.as_str()) {
+            found.add(
+                format!("peer.{i}.key"),
+                format!("the peers {first} and {} have the same key", peer.name),
+                "ask both for what `intelmq-relay id` prints there",
+            );
+        }
+        peer_addresses(i, peer, found);
+    }
+}
+
+fn peer_addresses(i: usize, peer: &Peer, found: &mut Found) {
+    for (j, text) in peer.addresses.iter().enumerate() {
+        if let Err(reason) = address::check(text, Use::Dial(peer.key)) {
+            found.add(
+                format!("peer.{i}.addresses.{j}"),
+                format!("{text:?} is no address of a peer: {reason}"),
+                "write it as \"/dns/relay.example.org/tcp/4747\" or \"/ip4/192.0.2.1/tcp/4747\"",
+            );
+        }
+    }
+}
+
+fn origins(config: &Config, found: &mut Found) {
+    let (mut names, mut keys) = (Unique::new(), Unique::new());
+    for (i, origin) in config.origins.iter().enumerate() {
+        let Origin { name, key } = origin;
+        if *name == config.node.name {
+            found.add(
+                format!("origin.{i}.name"),
+                format!("the origin {name} has the name of this node"),
+                "our own seals need no entry: remove it, or correct a name",
+            );
+        }
+        if names.claim(name, name.as_str()).is_some() {
+            found.add(
+                format!("origin.{i}.name"),
+                format!("there are two origins with the name {name}"),
+                "an origin has one key: remove the old one",
+            );
+        }
+        if let Some(first) = keys.claim(*key, name.as_str()) {
+            found.add(
+                format!("origin.{i}.key"),
+                format!("the origins {first} and {name} have the same key"),
+                "ask both for what `intelmq-relay id` prints there",
+            );
+        }
+        // The same name and key as a peer's is no contradiction, only needless.
+        if config.peers.iter().any(|peer| peer.name == *name && peer.key != *key) {
+            found.add(
+                format!("origin.{i}.key"),
+                format!("the origin {name} is a peer too, with another key"),
+                "remove this origin: a peer's seals are accepted anyway",
+            );
+        }
+        if let Some(peer) = config.peers.iter().find(|peer| peer.key == *key && peer.name != *name) {
+            found.add(
+                format!("origin.{i}.name"),
+                format!("the key of the origin {name} is that of the peer {}", peer.name),
+                "one key is one node: correct the name, or the key",
+            );
+        }
+    }
+}

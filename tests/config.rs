@@ -1,0 +1,386 @@
+//! The configuration as an operator meets it: the shipped example, and what is said about every kind of mistake.
+
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use intelmq_relay::config::{Config, ConfigError, FirstContact, Limits, Mistake, Net, Policy, Shape, Share, Store};
+
+const EXAMPLE: &str = include_str!("../examples/relay.toml");
+const A: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+const B: &str = "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq";
+
+fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
+    let text = text.replace("KEY-A", A).replace("KEY-B", B);
+    Config::parse(&text, Path::new("/etc/relay")).map_err(|mistakes| mistakes.0)
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:?}"))
+}
+
+#[test]
+fn the_least_configuration() {
+    let config = good("[node]\nname = \"cert-at\"");
+    assert_eq!(config.node.key, Path::new("/etc/relay/node.key"));
+    assert_eq!(config.node.data, Path::new("/etc/relay/data"));
+    assert!(config.peers.is_empty() && config.take.redis.is_empty() && config.give.files.is_empty());
+    assert_eq!(config.net, Net::default());
+}
+
+#[test]
+fn paths_are_meant_from_the_folder_of_the_file() {
+    let config = good(
+        "[node]\nname = \"us\"\nkey = \"/run/node.key\"\ndata = \"./deep/data\"\n\
+         [[take.files]]\nname = \"in\"\ndirectory = \"in\"\ntaken = \"../taken\"\n\
+         [[give.files]]\nname = \"out\"\ndirectory = \"/var/out\"",
+    );
+    assert_eq!(config.node.key, Path::new("/run/node.key"));
+    assert_eq!(config.node.data, Path::new("/etc/relay/deep/data"));
+    assert_eq!(config.take.files[0].directory, Path::new("/etc/relay/in"));
+    assert_eq!(config.take.files[0].taken.as_deref(), Some(Path::new("/etc/relay/../taken")));
+    assert_eq!(config.give.files[0].directory, Path::new("/var/out"));
+}
+
+#[test]
+fn values_have_their_forms() {
+    let config = good(
+        "[node]\nname = \"us\"\n[net]\ndial_min_seconds = 2\nwindow_bytes = 16777216\n[store]\nlog_bytes = \"3 GiB\"\n\
+         [policy]\ndefault_tlp = \"tlp:amber+strict\"\n\
+         [[peer]]\nname = \"a\"\nkey = \"KEY-A\"\nfirst_contact = \"2026-01-31T12:00:00+01:00\"\ngive = \"community\"\n\
+         addresses = [\"/dns/a.example/tcp/4747/p2p/KEY-A\"]\n\
+         [[peer]]\nname = \"b\"\nkey = \"KEY-B\"\n\
+         [[origin]]\nname = \"b\"\nkey = \"KEY-B\"",
+    );
+    assert_eq!((config.net.dial_min_seconds, config.net.window_bytes), (2.0, 16 << 20));
+    assert_eq!(config.store.log_bytes, 3 << 30);
+    assert_eq!(config.peers[0].first_contact, FirstContact::Since("2026-01-31T11:00:00Z".parse().unwrap()));
+    assert_eq!((config.peers[0].give, config.peers[1].give), (Share::Community, Share::None));
+    assert_eq!(config.peers[1].first_contact, FirstContact::All);
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let door = "[node]\nname = \"us\"\n[[take.redis]]\nname = \"in\"\nqueue = \"q\"\n[take.redis.server]\npassword = ";
+    let config = good(&format!("{door}\"hunter2\""));
+    assert_eq!(config.take.redis[0].server.password.as_ref().unwrap().0, "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let mistakes = parse(&format!("{door}20202020")).unwrap_err();
+    assert!(!format!("{mistakes:?}").contains("2020"), "{mistakes:?}");
+    assert_eq!(mistakes[0].line, 7);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let error = Config::read(&file).unwrap_err();
+    assert!(matches!(&error, ConfigError::Read { .. }) && error.to_string().contains("intelmq-relay init"), "{error}");
+    std::fs::write(&file, "[node]\nname = \"us\"\n\n[store]\nlog_days = 12\n[policy]\nhops = 99").unwrap();
+    let error = Config::read(&file).unwrap_err().to_string();
+    let file = file.display();
+    assert!(error.starts_with(&format!("{file}:5:12: the log keeps 12 days")), "{error}");
+    assert!(error.contains(&format!("\n{file}:7:8: 99 hops make a path longer")), "both mistakes are told: {error}");
+}
+
+// ---- The example cannot rot -----------------------------------------------------------------------------------------
+
+/// The example with every commented-out key in force.
+fn example_with_everything() -> String {
+    let shown = |line: &str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) => key.to_owned(),
+        _ => line.to_owned(),
+    };
+    EXAMPLE.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_good() {
+    let config = good(EXAMPLE);
+    assert_eq!((config.peers.len(), config.origins.len()), (1, 1));
+    good(&example_with_everything());
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let config = good(&example_with_everything());
+    assert_eq!(config.net, Net { listen: config.net.listen.clone(), ..Net::default() });
+    assert_eq!(config.store, Store::default());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.policy, Policy::default());
+
+    // Where a table has keys without a default, what the file says with and without the commented-out keys is the same,
+    // but for those keys whose default is none.
+    let without = good(EXAMPLE);
+    let mut with = config;
+    assert!(with.node.organisation.take().is_some() && with.node.instance.take().is_some());
+    assert!(with.take.redis[0].server.password.take().is_some());
+    assert!(with.take.redis[0].seal.tlp.take().is_some());
+    assert!(with.take.files[0].taken.take().is_some());
+    assert_eq!(with, without);
+    assert_eq!((with.give.redis[0].shape, with.give.files[0].shape), (Shape::Typed, Shape::Iep04));
+}
+
+/// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
+const TABLES: [&str; 14] = [
+    "",
+    "[node]",
+    "[net]",
+    "[store]",
+    "[limits]",
+    "[policy]",
+    "[[peer]]",
+    "[[origin]]",
+    "[take]",
+    "[give]",
+    "[[take.redis]]",
+    "[[take.files]]",
+    "[[give.redis]]",
+    "[[give.files]]",
+];
+const SUBTABLES: [(&str, &str); 4] = [
+    ("[take.redis.server]", "[[take.redis]]"),
+    ("[take.redis.seal]", "[[take.redis]]"),
+    ("[take.files.seal]", "[[take.files]]"),
+    ("[give.redis.server]", "[[give.redis]]"),
+];
+/// Tables of which the example shows the keys elsewhere, and says so.
+const SHOWN_ELSEWHERE: [&str; 2] = ["[take.files.seal]", "[give.redis.server]"];
+
+/// What serde says it would have expected in this table.
+fn keys_of(header: &str, parent: &str) -> BTreeSet<String> {
+    let text = format!("{parent}\n{header}\nno-such-key = 1\n");
+    let mistakes = parse(&text).unwrap_err();
+    let (_, expected) = mistakes[0].reason.split_once("expected ").unwrap_or_else(|| panic!("{header}: {mistakes:?}"));
+    let keys: BTreeSet<String> = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert!(!keys.is_empty(), "{header}: {mistakes:?}");
+    keys
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let shown: toml::Table = example_with_everything().parse().unwrap();
+    let tables = TABLES.map(|header| (header, "")).into_iter().chain(SUBTABLES);
+    for (header, parent) in tables.filter(|(header, _)| !SHOWN_ELSEWHERE.contains(header)) {
+        let mut table = &shown;
+        for step in header.trim_matches(['[', ']']).split('.').filter(|step| !step.is_empty()) {
+            let value = table.get(step).unwrap_or_else(|| panic!("the example has no {header}"));
+            table = value.as_table().or_else(|| value.as_array()?.first()?.as_table()).unwrap();
+        }
+        let shown: BTreeSet<String> = table.keys().cloned().collect();
+        assert_eq!(shown, keys_of(header, parent), "the keys of {header:?} in examples/relay.toml");
+    }
+}
+
+#[test]
+fn the_list_of_tables_is_whole() {
+    // Whatever is a table or a list of tables in the example is listed above.
+    fn walk(path: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
+        for (key, value) in table {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let list = value.as_array().and_then(|list| list.first()?.as_table());
+            let (header, inner) = match (value.as_table(), list) {
+                (Some(inner), _) => (format!("[{path}]"), inner),
+                (None, Some(inner)) => (format!("[[{path}]]"), inner),
+                (None, None) => continue,
+            };
+            found.insert(header);
+            walk(&path, inner, found);
+        }
+    }
+    let mut found = BTreeSet::from([String::new()]);
+    walk("", &example_with_everything().parse().unwrap(), &mut found);
+    let listed = TABLES.into_iter().chain(SUBTABLES.map(|(header, _)| header)).map(str::to_owned).collect();
+    assert_eq!(found, listed);
+}
+
+// ---- What is refused ------------------------------------------------------------------------------------------------
+
+/// What stands before every text of the tables below: three lines.
+const HEAD: &str = "[node]\nname = \"us\"\n\n";
+const PEER_A: &str = "[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\n";
+const TAKE: &str = "[[take.redis]]\nname = \"in\"\nqueue = \"q\"\nserver = {}\n";
+
+/// One mistake per text: after [`HEAD`], the text, the line, the column, and a part of reason and remedy.
+fn refuses(head: &str, cases: &[(&str, usize, usize, &str)]) {
+    for (text, line, column, part) in cases {
+        let text = format!("{head}{text}");
+        let mistakes = parse(&text).expect_err(&text);
+        let told = format!("{}; {}", mistakes[0].reason, mistakes[0].remedy);
+        assert_eq!(mistakes.len(), 1, "{text}\n{mistakes:?}");
+        assert_eq!((mistakes[0].line, mistakes[0].column), (*line, *column), "{text}\n{told}");
+        assert!(told.contains(part), "{text}\n{told}");
+    }
+}
+
+#[test]
+fn refuses_what_is_no_configuration() {
+    refuses(
+        "",
+        &[
+            ("", 1, 1, "missing field `node`; add it"),
+            ("[node]", 1, 1, "missing field `name`; add it"),
+            ("[node\nname = 1", 1, 6, "unclosed table"),
+            ("[node]\nname = \"us\"\nname = \"us\"", 3, 1, "duplicate key"),
+            ("[node]\nname = \"Cert AT\"", 2, 8, "letters a-z, the digits and '-'"),
+            ("[node]\nname = \"us\"\norganisation = \"MISP\"", 3, 16, "UUID"),
+            ("name = \"us\"\n[node]\nname = \"us\"", 1, 1, "unknown field `name`"),
+        ],
+    );
+}
+
+#[test]
+fn refuses_unknown_keys_and_wrong_types() {
+    refuses(
+        HEAD,
+        &[
+            ("[sotre]\nlog_days = 1", 4, 2, "expected one of `node`, `net`, `store`"),
+            ("[store]\nlog_days = 1\nlog_day = 2", 6, 1, "remove the key, or correct its name"),
+            ("[store]\nlog_days = \"7\"", 5, 12, "invalid type: string"),
+            ("[store]\nlog_days = -7", 5, 12, "-7"),
+            ("[store]\nlog_days = 7.5", 5, 12, "floating point `7.5`"),
+            ("[store]\nlog_bytes = \"20 GB\"", 5, 13, "MiB, GiB or TiB"),
+            ("[store]\nlog_bytes = -1", 5, 13, "cannot be negative"),
+            ("[net]\nlisten = \"/ip4/0.0.0.0/tcp/1\"", 5, 10, "expected a sequence"),
+            ("peer = 3", 4, 1, "unknown field `peer`"),
+            ("[[peer]]\nname = \"a\"", 4, 1, "missing field `key`"),
+            ("[[peer]]\nname = \"a\"\nkey = \"rsa\"", 6, 7, "12D3KooW"),
+            ("[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\ngive = \"all\"", 7, 8, "expected `none` or `community`"),
+            (
+                "[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\nfirst_contact = \"later\"",
+                7,
+                17,
+                "write \"all\", \"now\" or a time",
+            ),
+            ("[[take.redis]]\nname = \"in\"\nqueue = \"q\"", 4, 1, "missing field `server`"),
+            (
+                "[[take.redis]]\nname = \"in\"\nqueue = \"q\"\nserver = { prot = 1 }",
+                7,
+                12,
+                "expected one of `host`, `port`",
+            ),
+            ("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\nshape = \"xml\"", 7, 9, "`iep04`"),
+            ("[take.files]\nname = \"in\"", 4, 1, "sequence"),
+        ],
+    );
+}
+
+#[test]
+fn refuses_numbers_out_of_range_or_order() {
+    refuses(
+        HEAD,
+        &[
+            ("[store]\nlog_days = 0", 5, 12, "choose from 1 to 36500"),
+            ("[store]\nlog_days = 11", 5, 12, "log_days <= age_days <= seen_days"),
+            ("[store]\nseen_days = 9", 5, 13, "forgotten after seen_days = 9"),
+            ("[store]\nage_days = 6\nlog_days = 6\nseen_days = 5", 5, 12, "they could loop"),
+            ("[store]\nage_days = 6", 5, 12, "peers refuse what is older"),
+            ("[store]\ncommit_events = 0", 5, 17, "out of range"),
+            ("[store]\ncommit_millis = 60000", 5, 17, "choose from 0 to 1000"),
+            ("[store]\nlog_bytes = 0", 5, 13, "out of range"),
+            ("[store]\ncache_bytes = 1", 5, 15, "out of range"),
+            ("[limits]\nframe_bytes = \"1 MiB\"", 5, 15, "larger than envelope_bytes"),
+            ("[limits]\nenvelope_bytes = \"4 MiB\"", 5, 18, "cannot carry an envelope"),
+            ("[limits]\nfields = 70000", 5, 10, "65535"),
+            ("[limits]\npath = 0", 5, 8, "out of range"),
+            ("[limits]\npath = 8", 5, 8, "longer than limits.path = 8"),
+            ("[limits]\nfuture_seconds = 100000", 5, 18, "out of range"),
+            ("[policy]\nhops = 33", 5, 8, "hops at most limits.path"),
+            ("[net]\nmax_pending = 0", 5, 15, "out of range"),
+            ("[net]\nping_seconds = 0", 5, 16, "out of range"),
+            ("[net]\nping_seconds = nan", 5, 16, "ping_seconds = NaN is out of range"),
+            ("[net]\nanswer_seconds = inf", 5, 18, "out of range"),
+            ("[net]\ndial_min_seconds = -1.0", 5, 20, "out of range"),
+            ("[net]\ndial_min_seconds = 90", 5, 20, "at most dial_max_seconds"),
+            ("[net]\nwindow_bytes = \"2 MiB\"", 5, 16, "at least limits.frame_bytes"),
+            ("[[give.files]]\nname = \"o\"\ndirectory = \"o\"\nrotate_bytes = 0", 7, 16, "out of range"),
+            ("[[give.files]]\nname = \"o\"\ndirectory = \"o\"\nrotate_seconds = 0", 7, 18, "out of range"),
+            ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = {}\nhigh_water = 0", 8, 14, "out of range"),
+            ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = { port = 0 }", 7, 19, "out of range"),
+            ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = { db = -1 }", 7, 17, "out of range"),
+        ],
+    );
+}
+
+#[test]
+fn refuses_contradictions_among_nodes() {
+    refuses(
+        &format!("{HEAD}{PEER_A}"),
+        &[
+            ("[[peer]]\nname = \"a\"\nkey = \"KEY-B\"", 8, 8, "two peers with the name a"),
+            ("[[peer]]\nname = \"b\"\nkey = \"KEY-A\"", 9, 7, "the peers a and b have the same key"),
+            ("[[peer]]\nname = \"us\"\nkey = \"KEY-B\"", 8, 8, "no peer of itself"),
+            ("[[origin]]\nname = \"us\"\nkey = \"KEY-B\"", 8, 8, "the name of this node"),
+            ("[[origin]]\nname = \"a\"\nkey = \"KEY-B\"", 9, 7, "is a peer too, with another key"),
+            ("[[origin]]\nname = \"b\"\nkey = \"KEY-A\"", 8, 8, "that of the peer a"),
+            (
+                "[[origin]]\nname = \"b\"\nkey = \"KEY-B\"\n[[origin]]\nname = \"c\"\nkey = \"KEY-B\"",
+                12,
+                7,
+                "origins b and c",
+            ),
+            ("addresses = [\n  \"/dns/a.example/tcp/4747\",\n  \"a.example:4747\",\n]", 9, 3, "no address of a peer"),
+            ("addresses = [\"/ip4/192.0.2.1/tcp/4747/p2p/KEY-B\"]", 7, 14, "not the peer's key"),
+            ("[net]\nlisten = [\"/dns/a.example/tcp/4747\"]", 8, 11, "write it as \"/ip4/0.0.0.0/tcp/4747\""),
+        ],
+    );
+    let twice = "[[origin]]\nname = \"b\"\nkey = \"KEY-A\"\n[[origin]]\nname = \"b\"\nkey = \"KEY-B\"";
+    refuses(HEAD, &[(twice, 8, 8, "two origins with the name b")]);
+}
+
+#[test]
+fn refuses_doors_in_each_others_way() {
+    refuses(
+        &format!("{HEAD}{TAKE}"),
+        &[
+            ("[[take.redis]]\nname = \"in\"\nqueue = \"p\"\nserver = {}", 9, 8, "two doors with the name in"),
+            ("[[give.files]]\nname = \"in\"\ndirectory = \"out\"", 9, 8, "two doors with the name in"),
+            ("[[take.redis]]\nname = \"i2\"\nqueue = \"q\"\nserver = {}", 10, 9, "it has one consumer"),
+            (
+                "[[take.redis]]\nname = \"i2\"\nqueue = \"q\"\nserver = { host = \"Localhost\" }",
+                10,
+                9,
+                "doors in and i2",
+            ),
+            ("[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {}", 10, 9, "in circles"),
+            (
+                "[[give.redis]]\nname = \"out\"\nqueue = \"b-queue-internal\"\nserver = {}",
+                10,
+                9,
+                "without \"-internal\"",
+            ),
+            ("[[give.redis]]\nname = \"out\"\nqueue = \"\"\nserver = {}", 10, 9, "<bot-id>-queue"),
+            ("[[give.redis]]\nname = \"out\"\nqueue = \"a b\"\nserver = {}", 10, 9, "<bot-id>-queue"),
+            (
+                "[[give.redis]]\nname = \"o1\"\nqueue = \"o\"\nserver = {}\n[[give.redis]]\nname = \"o2\"\nqueue = \"o\"\nserver = {}",
+                14,
+                9,
+                "every event would come twice",
+            ),
+            (
+                "[[take.files]]\nname = \"f\"\ndirectory = \"x\"\n[[give.files]]\nname = \"o\"\ndirectory = \"./x/\"",
+                13,
+                13,
+                "its own directory",
+            ),
+            ("[[take.files]]\nname = \"f\"\ndirectory = \"x\"\ntaken = \"x\"", 11, 9, "files to take"),
+            ("[[take.files]]\nname = \"f\"\ndirectory = \"data\"", 10, 13, "the node's data"),
+            ("[take.redis.seal]\ntlp = \"PINK\"", 9, 7, "AMBER+STRICT or RED"),
+            ("[policy]\ndefault_tlp = \"amber strict\"", 9, 15, "no TLP"),
+            ("[take.redis.seal]\nid_without = [\"feed.name\"]", 9, 14, "random ids do not depend"),
+            (
+                "[take.redis.seal]\nid = \"content\"\nid_without = [\"feed.name\", \"source.ip\"]",
+                10,
+                28,
+                "only fields of the feed",
+            ),
+            ("[take.redis.seal]\nid = \"hash\"", 9, 6, "expected `random` or `content`"),
+        ],
+    );
+    // The same queue name in another database or on another server is another queue.
+    for server in ["{ db = 3 }", "{ port = 6380 }", "{ host = \"redis.example\" }", "{ host = \"/run/redis.sock\" }"] {
+        good(&format!("{HEAD}{TAKE}[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {server}"));
+    }
+}
