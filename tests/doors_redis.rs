@@ -184,6 +184,7 @@ async fn a_full_server_takes_nothing_in_and_still_gives_out() {
     assert!(list(&redis, BOT) == given && seq > 0);
     // Full because of this queue: taking it away must work, or nothing ever would again.
     run::<()>(&redis, &["RENAME", BOT, QUEUE]);
+    run::<()>(&redis, &["CONFIG", "SET", "maxmemory", "1"]);
     let mut source = source(redis.config(), None);
     let mut taken = Vec::new();
     while taken.len() < given.len() {
@@ -192,6 +193,7 @@ async fn a_full_server_takes_nothing_in_and_still_gives_out() {
     }
     assert!(taken == given);
     // Room again.
+    run::<()>(&redis, &["CONFIG", "SET", "maxmemory", "6mb"]);
     sink.give(&large, mark(seq + 1)).await.unwrap();
     assert!(list(&redis, BOT) == large);
 }

@@ -110,11 +110,7 @@ impl State {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         if !lines.is_empty() {
             let written = open.file.write_all(lines).and_then(|()| open.file.sync_data());
-            if let Err(e) = written {
-                // Room for others, at once. If this fails too, opening does it.
-                let _ = open.file.set_len(open.record.length);
-                return Err(sort("writing", &self.current, &e));
-            }
+            written.map_err(|e| sort("writing", &self.current, &e))?;
         }
         open.record.length += lines.len() as u64;
         open.record.mark = Some(Place { log: mark.log, seq: mark.seq });

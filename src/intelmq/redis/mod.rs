@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError, cmd};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, cmd};
 
 use super::DoorError;
 use crate::config;
@@ -62,13 +62,6 @@ impl Server {
     async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, DoorError> {
         let mut connection = self.connected().await?;
         let answer = command.query_async(&mut connection).await;
-        answer.map_err(|e| self.failed(&e))
-    }
-
-    /// Asks several commands in one round trip; others' commands may come in between.
-    async fn ask_all<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<T, DoorError> {
-        let mut connection = self.connected().await?;
-        let answer = commands.query_async(&mut connection).await;
         answer.map_err(|e| self.failed(&e))
     }
 
