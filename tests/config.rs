@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use intelmq_relay::config::{Config, ConfigError, FirstContact, Limits, Mistake, Net, Policy, Shape, Share, Store};
+use intelmq_relay::config::{Config, ConfigError, FirstContact, Limits, Mistake, Net, Policy, Share, Store};
+use intelmq_relay::envelope::Shape;
 
 const EXAMPLE: &str = include_str!("../examples/relay.toml");
 const A: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
@@ -367,8 +368,8 @@ fn refuses_doors_in_each_others_way() {
             ),
             ("[[take.files]]\nname = \"f\"\ndirectory = \"x\"\ntaken = \"x\"", 11, 9, "files to take"),
             ("[[take.files]]\nname = \"f\"\ndirectory = \"data\"", 10, 13, "the node's data"),
-            ("[take.redis.seal]\ntlp = \"PINK\"", 9, 7, "AMBER+STRICT or RED"),
-            ("[policy]\ndefault_tlp = \"amber strict\"", 9, 15, "no TLP"),
+            ("[take.redis.seal]\ntlp = \"PINK\"", 9, 7, "AMBER+STRICT or RED is allowed"),
+            ("[policy]\ndefault_tlp = \"amber strict\"", 9, 15, "no TLP label"),
             ("[take.redis.seal]\nid_without = [\"feed.name\"]", 9, 14, "random ids do not depend"),
             (
                 "[take.redis.seal]\nid = \"content\"\nid_without = [\"feed.name\", \"source.ip\"]",

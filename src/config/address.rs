@@ -29,6 +29,9 @@ pub(super) fn check(text: &str, purpose: Use) -> Result<(), String> {
             if parts.next() != Some("quic-v1") {
                 return Err("after /udp/PORT comes /quic-v1".into());
             }
+            if cfg!(not(feature = "quic")) {
+                return Err("this relay was built without QUIC (`--features quic`)".into());
+            }
         }
         _ => return Err("after the host comes /tcp/PORT or /udp/PORT/quic-v1".into()),
     }
@@ -83,9 +86,11 @@ mod tests {
         let key = Secret::from_seed(&[1; 32]).key();
         let other = Secret::from_seed(&[2; 32]).key();
         let with_key = format!("/ip6/2001:db8::1/tcp/4747/p2p/{key}");
-        for good in ["/ip4/192.0.2.1/tcp/4747", "/dns/relay.example.org/udp/4747/quic-v1", &with_key] {
+        for good in ["/ip4/192.0.2.1/tcp/4747", "/dns/relay.example.org/tcp/4747", &with_key] {
             assert_eq!(check(good, Use::Dial(key)), Ok(()), "{good}");
         }
+        let quic = check("/dns/relay.example.org/udp/4747/quic-v1", Use::Dial(key));
+        assert_eq!(quic.is_ok(), cfg!(feature = "quic"), "{quic:?}");
         assert_eq!(check("/ip4/0.0.0.0/tcp/0", Use::Listen), Ok(()));
         for (bad, purpose, reason) in [
             ("relay.example.org:4747", Use::Dial(key), "begin with '/'"),
