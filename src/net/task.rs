@@ -102,7 +102,7 @@ impl Task {
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(config.max_pending))
             .with_max_established_per_peer(Some(CONNECTIONS));
-        let pings = Duration::from_secs_f64(config.ping_seconds.clamp(0.01, 3600.0));
+        let pings = seconds(config.ping_seconds);
         let ours = PeerId::from(keypair.public());
         let behaviour = Behaviour {
             allowed: allow_block_list::Behaviour::default(),
@@ -115,7 +115,6 @@ impl Task {
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE)
             .with_max_negotiating_inbound_streams(NEGOTIATING);
-        let seconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.001, 86_400.0));
         Ok(Task {
             swarm: Swarm::new(transport, behaviour, ours, swarm_config),
             commands,
@@ -243,6 +242,9 @@ impl Task {
                     entry
                 }
                 None => {
+                    if peer.addresses.is_empty() && self.swarm.behaviour().callers.checks() {
+                        warn!(peer = %peer.name, "it has no addresses, and with net.only_peer_addresses cannot call either");
+                    }
                     self.swarm.behaviour_mut().allowed.allow_peer(id);
                     let opens = self.swarm.local_peer_id().to_bytes() < id.to_bytes();
                     PeerEntry::new(peer, Slot::new(opens), self.redial.clone())
@@ -420,6 +422,12 @@ impl Drop for Task {
         lock(&self.shared.listening).clear();
         self.peers.values().for_each(|entry| entry.slot.end());
     }
+}
+
+/// Within a millisecond and a day, whatever the configuration says: TOML can say `nan`.
+fn seconds(seconds: f64) -> Duration {
+    let seconds = if seconds.is_finite() { seconds } else { f64::MAX };
+    Duration::from_secs_f64(seconds.clamp(0.001, 86_400.0))
 }
 
 fn every(period: Duration) -> Interval {
