@@ -13,7 +13,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use intelmq_relay::config::{GiveFiles, GiveRedis, Shape, TakeFiles, TakeRedis};
+use intelmq_relay::config::{GiveFiles, GiveRedis, TakeFiles, TakeRedis};
+use intelmq_relay::envelope::Shape;
 use intelmq_relay::intelmq::{
     DoorError, FilesSink, FilesSource, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit, Taken,
 };

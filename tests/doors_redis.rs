@@ -9,7 +9,8 @@ mod redis_server;
 use std::time::Duration;
 
 use bytes::Bytes;
-use intelmq_relay::config::{self, GiveRedis, Shape, TakeRedis};
+use intelmq_relay::config::{self, GiveRedis, TakeRedis};
+use intelmq_relay::envelope::Shape;
 use intelmq_relay::intelmq::{DoorError, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit};
 use redis_server::Redis;
 use uuid::Uuid;

@@ -13,17 +13,26 @@ use super::{CliError, Options, id};
 use crate::config::{Config, KeyFileError, make_key_file, read_key_file};
 use crate::envelope::Name;
 
+/// Loopback: to listen for the world is the operator's decision.
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/4747";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The node's name, as cert-at [default: from the host name]
     #[arg(long)]
     name: Option<Name>,
     /// Where peers reach the node; give it several times for several addresses
-    #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/0.0.0.0/tcp/4747", conflicts_with = "dial_only")]
+    #[arg(long, value_name = "MULTIADDR", default_value = LISTEN, conflicts_with = "dial_only")]
     listen: Vec<String>,
     /// Listen nowhere: this node dials its peers
     #[arg(long)]
     dial_only: bool,
+}
+
+impl Default for Arguments {
+    fn default() -> Arguments {
+        Arguments { name: None, listen: vec![LISTEN.into()], dial_only: false }
+    }
 }
 
 pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, CliError> {
@@ -98,7 +107,8 @@ fn configuration(name: &Name, listen: &[String]) -> String {
 name = "{name}"
 
 [net]
-# Where peers reach this node. Only the peers below are talked to.
+# Where peers reach this node: loopback only, until you write /ip4/0.0.0.0/tcp/4747 or an address of this machine.
+# Only the peers below are talked to.
 listen = [{}]
 
 # Files of JSON lines that are renamed into in/ are taken, and removed.

@@ -6,8 +6,10 @@
 mod check;
 mod id;
 mod init;
+mod log;
 mod logs;
 mod peer;
+mod run;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ struct Options {
 enum Command {
     /// Make what is missing: configuration, key, folders
     Init(init::Arguments),
+    /// Run the node (and make what is missing, where there is no configuration)
+    Run,
     /// Show this node's name and key, and the line that peers type
     Id,
     /// Add, remove or list peers
@@ -52,6 +56,17 @@ enum Command {
     Peer(peer::Command),
     /// Look for what would keep the node from working
     Check,
+    /// Follow the log: one line per envelope
+    Tail(log::Tail),
+    /// Show what is in the log under an id
+    Show(log::Show),
+    /// Write the log as JSON lines
+    Export(log::Export),
+    /// What a door gave that is no event
+    #[command(subcommand)]
+    Quarantine(log::Quarantine),
+    /// How a running node stands, as JSON
+    Status,
 }
 
 /// Why a command did not do it. The text says what happened and what to do, in this order.
@@ -82,6 +97,9 @@ enum CliError {
         /// What the system says.
         source: io::Error,
     },
+    /// The node does not start, cannot go on, or gives no answer.
+    #[error("{0}")]
+    Node(String),
     /// The result cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -107,8 +125,19 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Init(arguments) => init::run(options, arguments),
         Command::Id => id::run(options),
         Command::Peer(command) => peer::run(options, command),
+        Command::Run => run::run(options),
         Command::Check => check::run(options),
+        Command::Tail(arguments) => log::tail(options, arguments),
+        Command::Show(arguments) => log::show(options, arguments),
+        Command::Export(arguments) => log::export(options, arguments),
+        Command::Quarantine(command) => log::quarantine(options, command),
+        Command::Status => log::status(options),
     }
+}
+
+/// What commands that wait for something run on.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Runtime::new().map_err(|error| CliError::Node(format!("cannot start threads: {error}")))
 }
 
 impl CliError {
@@ -117,7 +146,7 @@ impl CliError {
             CliError::Config(_) | CliError::Key(_) | CliError::Usage { .. } => 2,
             CliError::Edit(EditError::Io { .. }) => 1,
             CliError::Edit(_) => 2,
-            CliError::Make { .. } | CliError::Output(_) => 1,
+            CliError::Make { .. } | CliError::Node(_) | CliError::Output(_) => 1,
         }
     }
 }

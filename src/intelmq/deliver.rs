@@ -122,7 +122,7 @@ impl<K: Sink> Deliver<K> {
         }
     }
 
-    async fn note(&self, store: &Store, seq: u64) -> Result<(), StoreError> {
+    async fn note(&mut self, store: &Store, seq: u64) -> Result<(), StoreError> {
         self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq })).await
     }
 

@@ -137,7 +137,7 @@ pub async fn ask(
     data: &Path,
     config: &crate::config::Store,
     question: &Question,
-    piece: impl FnMut(Piece) -> bool + Send,
+    piece: impl FnMut(Piece) -> bool,
 ) -> Result<(), String> {
     match UnixStream::connect(socket(data)).await {
         Ok(stream) => ask_running(stream, question, piece).await.map_err(|e| format!("the node went away: {e}")),
@@ -146,11 +146,7 @@ pub async fn ask(
     }
 }
 
-async fn ask_running(
-    stream: UnixStream,
-    question: &Question,
-    piece: impl FnMut(Piece) -> bool + Send,
-) -> io::Result<()> {
+async fn ask_running(stream: UnixStream, question: &Question, piece: impl FnMut(Piece) -> bool) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let line = serde_json::to_string(question)? + "\n";
     writer.write_all(line.as_bytes()).await?;
@@ -161,7 +157,7 @@ async fn ask_store(
     data: &Path,
     config: &crate::config::Store,
     question: &Question,
-    piece: impl FnMut(Piece) -> bool + Send,
+    piece: impl FnMut(Piece) -> bool,
 ) -> Result<(), String> {
     if !data.exists() {
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
@@ -182,7 +178,7 @@ async fn ask_store(
 
 async fn read_pieces(
     reader: impl tokio::io::AsyncRead + Unpin,
-    mut piece: impl FnMut(Piece) -> bool + Send,
+    mut piece: impl FnMut(Piece) -> bool,
 ) -> io::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {

@@ -1,0 +1,197 @@
+//! `tail`, `show`, `export`, `quarantine`, `status`: questions to the log, of a running node or of its store.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CliError, Options};
+use crate::config::Config;
+use crate::envelope::{Kind, Name, Shape, parse_id};
+use crate::watch::{Ask, Filter, Form, Piece, Question, ask};
+
+/// Which entries.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// Only what this peer brought
+    #[arg(long, value_name = "NAME")]
+    peer: Option<Name>,
+    /// Only what this node sealed
+    #[arg(long, value_name = "NAME")]
+    origin: Option<Name>,
+    /// Only messages of this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+    kind: Option<Kind>,
+}
+
+impl Which {
+    fn filter(self) -> Filter {
+        Filter { id: None, peer: self.peer, origin: self.origin, kind: self.kind }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Tail {
+    #[command(flatten)]
+    which: Which,
+    /// JSON lines (IEP04) instead of one line for people
+    #[arg(long)]
+    json: bool,
+    /// Begin with so many entries that are there
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
+    lines: u64,
+    /// End when all that is there is shown
+    #[arg(long)]
+    no_follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    /// The message's id, as UUID or as `publisher:project:UUID`
+    #[arg(value_name = "UUID")]
+    id: String,
+    /// JSON lines (IEP04) instead of a text for people
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Export {
+    #[command(flatten)]
+    which: Which,
+    /// The form of the lines: iep04, proposed, typed, bare or extra
+    #[arg(long, value_name = "SHAPE", default_value = "iep04", value_parser = shape)]
+    shape: Shape,
+    /// Begin after the entry with this number
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Quarantine {
+    /// One line per item that could not be read as an event
+    List {
+        /// JSON lines, with the items
+        #[arg(long)]
+        json: bool,
+    },
+    /// An item, whole
+    Show {
+        /// Its number in the list
+        number: u64,
+    },
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let kinds = [Kind::Event, Kind::Report, Kind::Withdrawal];
+    kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| "event, report or withdrawal".into())
+}
+
+fn shape(text: &str) -> Result<Shape, String> {
+    let shapes = [
+        ("iep04", Shape::Iep04),
+        ("proposed", Shape::Proposed),
+        ("typed", Shape::Typed),
+        ("bare", Shape::Bare),
+        ("extra", Shape::Extra),
+    ];
+    let found = shapes.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, shape)| shape).ok_or_else(|| "iep04, proposed, typed, bare or extra".into())
+}
+
+pub(super) fn tail(options: &Options, tail: Tail) -> Result<ExitCode, CliError> {
+    let form = if tail.json { Form::Json(Shape::Iep04) } else { Form::Line };
+    let follow = !tail.no_follow;
+    let ask = Ask::Log { after: None, last: Some(tail.lines), follow, filter: tail.which.filter() };
+    let lines = put(options, Question { ask, form }, None, usize::MAX)?;
+    if follow {
+        return Err(CliError::Node(format!("the node has stopped, after {lines} lines: start it, then tail again")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn show(options: &Options, show: Show) -> Result<ExitCode, CliError> {
+    let id = parse_id(&show.id).ok_or_else(|| CliError::Usage {
+        what: format!("{:?} is no id", show.id),
+        remedy: "give the UUID, or the form that tail prints, as cert-at:intelmq:72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b"
+            .into(),
+    })?;
+    let form = if show.json { Form::Json(Shape::Iep04) } else { Form::Full };
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    let ask = Ask::Log { after: None, last: None, follow: false, filter };
+    let lines = put(options, Question { ask, form }, Some("looking through the log"), usize::MAX)?;
+    if lines == 0 {
+        eprintln!("{id} is not in the log: it never came, was refused, or is older than store.log_days");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn export(options: &Options, export: Export) -> Result<ExitCode, CliError> {
+    let ask = Ask::Log { after: export.after, last: None, follow: false, filter: export.which.filter() };
+    put(options, Question { ask, form: Form::Json(export.shape) }, Some("exporting"), usize::MAX)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn quarantine(options: &Options, command: Quarantine) -> Result<ExitCode, CliError> {
+    let (after, form, most) = match command {
+        Quarantine::List { json } => (0, if json { Form::Json(Shape::Bare) } else { Form::Line }, usize::MAX),
+        Quarantine::Show { number } => {
+            // Its six lines, and not those of the next one.
+            (number.saturating_sub(1), Form::Full, 6)
+        }
+    };
+    let lines = put(options, Question { ask: Ask::Quarantine(after), form }, None, most)?;
+    if lines == 0 {
+        eprintln!("nothing is in quarantine{}", if after > 0 { " under this number" } else { "" });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {
+    put(options, Question { ask: Ask::Status, form: Form::Line }, None, usize::MAX)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the question and prints the answer's first `most` lines; with a bar on a terminal where it may take long.
+fn put(options: &Options, question: Question, work: Option<&'static str>, most: usize) -> Result<usize, CliError> {
+    let config = Config::read(&options.config)?;
+    let bar = work.filter(|_| io::stderr().is_terminal() && !io::stdout().is_terminal()).map(progress);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let follow = matches!(question.ask, Ask::Log { follow: true, .. });
+    let (mut lines, mut failed, mut broken) = (0, None, None);
+    let asked = super::runtime()?.block_on(ask(&config.node.data, &config.store, &question, |piece| {
+        match piece {
+            Piece::Line(line) => {
+                lines += 1;
+                let written = writeln!(out, "{line}").and_then(|()| if follow { out.flush() } else { Ok(()) });
+                broken = written.err();
+            }
+            Piece::Progress(done, all) => {
+                if let Some(bar) = &bar {
+                    bar.set_length(all);
+                    bar.set_position(done);
+                }
+            }
+            Piece::Error(error) => failed = Some(error),
+        }
+        broken.is_none() && failed.is_none() && lines < most
+    }));
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    if let Some(error) = broken.or(out.flush().err()) {
+        return Err(error.into());
+    }
+    asked.map_err(CliError::Node)?;
+    match failed {
+        Some(error) => Err(CliError::Node(error)),
+        None => Ok(lines),
+    }
+}
+
+pub(super) fn progress(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    // The template is ours, and tested by every use.
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+}
