@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use intelmq_relay::config::{GiveFiles, Shape, TakeFiles};
+use intelmq_relay::config::{GiveFiles, TakeFiles};
+use intelmq_relay::envelope::Shape;
 use intelmq_relay::intelmq::{DoorError, FilesSink, FilesSource, Mark, Sink, Source, TakeLimit};
 use tempfile::TempDir;
 use uuid::Uuid;
