@@ -2,7 +2,10 @@
 //!
 //! Nothing here sleeps: every test waits for a condition, and `within` only bounds how long a failure takes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -208,7 +211,7 @@ async fn a_node_that_comes_back_gets_a_new_stream() {
         within(b.shutdown()).await;
         assert!(within(link_ended(&b, dialler)).await);
         // The stream ends, by itself.
-        assert!(matches!(within(from.read_u8()).await.map_err(|e| e.kind()), Err(_)));
+        assert!(within(from.read_u8()).await.is_err());
 
         let here = config::Net { listen: vec![bound.split("/p2p/").next().unwrap().into()], ..config() };
         b = within(Net::start(&here, listener, vec![peer(dialler.key(), &[])])).await.unwrap();
@@ -283,6 +286,24 @@ async fn closing_ends_the_streams_of_both_sides_and_it_is_dialled_again() {
         assert!(within(there).await.unwrap().is_err());
         meet(&mut at_a, &mut at_b).await;
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_died_before_it_was_taken_is_replaced() {
+    let (low, high) = secrets(15);
+    let b = start(&high, vec![peer(low.key(), &[])]).await;
+    let a = start(&low, vec![peer(high.key(), &[&address(&b)])]).await;
+    let (mut at_a, mut at_b, mut watching) = (link(&a, &high), link(&b, &low), link(&a, &high));
+    let mut next = pin!(at_a.next());
+    assert!(futures::poll!(&mut next).is_pending());
+    // It is opened and nobody looks; then its connection is closed.
+    let mut there = within(at_b.next()).await.unwrap();
+    within(watching.state_when(|state| state.connected.is_some())).await.unwrap();
+    within(watching.close()).await;
+    assert!(within(there.read_u8()).await.is_err());
+
+    let (from, to) = within(async { tokio::join!(next, at_b.next()) }).await;
+    within(exchange(&mut from.unwrap(), &mut to.unwrap())).await;
 }
 
 #[tokio::test]

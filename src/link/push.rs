@@ -32,7 +32,7 @@ pub struct Outgoing {
     pub at: u64,
     /// We sealed it.
     pub own: bool,
-    /// The key that it is remembered under.
+    /// Its key by origin and id, as of an offer of it (`SeenKeys::of_offer(…).insert`), never the content's.
     pub key: SeenKey,
     /// Who sealed it,
     pub origin: Name,
@@ -133,6 +133,11 @@ impl Push {
     /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
     pub fn needs(&mut self, head: u64) -> Option<u64> {
         self.head = head;
+        if head < self.read {
+            // The peer's token is of a time that this log has forgotten: it was restored from a backup. Begin anew, or
+            // everything up to that number would be kept from the peer; duplicates cost an offer.
+            (self.read, self.sent) = (0, 0);
+        }
         (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
     }
 

@@ -195,6 +195,17 @@ fn a_link_resumes_at_the_committed_cursor_in_the_same_log_only() {
 }
 
 #[test]
+fn a_log_that_was_restored_to_an_earlier_state_is_given_from_the_start() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let token = TokenKey::derive(&[7; 32]).seal(Uuid::from_u128(5), 500, &mut rng);
+    let (mut a, mut b) = (side(true, 490, From::All), side(true, 0, From::Token(ByteBuf::from(token))));
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 490);
+    let (_, seq) = TokenKey::derive(&[7; 32]).open(&b.cursor.expect("committed with the envelopes")).unwrap();
+    assert_eq!(seq, 490);
+}
+
+#[test]
 fn the_cursor_does_not_pass_what_is_not_submitted() {
     let (mut a, mut b) = (side(false, 600, From::All), side(false, 0, From::All));
     // Another link of b has claimed the first id.
@@ -251,6 +262,15 @@ fn nothing_is_offered_that_the_peer_offered_us() {
 }
 
 #[test]
+fn an_offer_shows_an_id_of_its_origin_and_not_a_content() {
+    let id = uuid::Builder::from_custom_bytes([5; 16]).into_uuid();
+    let batch = Batch { no: 1, offers: vec![Offer(0, name("far"), id, 9, 2)], whole: vec![], token: ByteBuf::new() };
+    let keys = SeenKeys::of_offer(&Key::default(), id, 2);
+    assert!(keys.also.is_some());
+    assert_eq!(batch.keys(&Node::default()), [(keys.insert, 2)]);
+}
+
+#[test]
 fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
     settle(&mut a, &mut b, 1000);
@@ -273,6 +293,21 @@ fn nearly_all_new_is_sent_whole() {
     let frames = settle(&mut a, &mut b, 2000);
     assert_eq!(frames.get("want"), None, "{frames:?}");
     assert_eq!(b.got.len(), 3100);
+}
+
+#[test]
+fn what_is_half_known_is_offered() {
+    let (mut a, mut b) = (side(false, 2000, From::All), side(false, 0, From::All));
+    for n in (1..=2100).step_by(2) {
+        let key = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n), 0).insert;
+        b.node.seen.insert(key.0, 0);
+    }
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 1000);
+    a.log = 2100;
+    settle(&mut a, &mut b, 2000);
+    assert_eq!(b.got.len(), 1050);
+    assert_eq!(a.link.push.take_counts().sent, 1050, "nothing is sent that is known");
 }
 
 #[test]

@@ -3,8 +3,7 @@
 //! Between the swarm's task and its users there is one place per peer that holds one stream, the newest. So a peer
 //! that opens streams without end fills nothing, and many peers at once lose nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libp2p::PeerId;
 use tokio::sync::{mpsc, watch};
@@ -43,23 +42,20 @@ impl PeerLink {
     ///
     /// Drop the stream before first. One user at a time. Safe to cancel.
     pub async fn next(&mut self) -> Option<Stream> {
-        // It may have come after an earlier call was cancelled.
-        if let Some(stream) = self.slot.take() {
-            return Some(stream);
-        }
-        let _wanted = Wanted::new(&self.slot);
-        if self.slot.opens {
-            // Without a task, the state says so below.
-            if let Some(commands) = self.commands.upgrade() {
-                let _ = commands.send(Command::Open(self.id)).await;
-            }
-        }
+        let _until_given_up = Unwant(&self.slot);
         loop {
             if self.state.borrow_and_update().ended {
                 return None;
             }
-            if let Some(stream) = self.slot.take() {
-                return Some(stream);
+            match self.slot.take_or_want() {
+                Ok(stream) => return Some(stream),
+                Err(Wish::New) if self.slot.opens => {
+                    // Without a task, the state will say that it has ended.
+                    if let Some(commands) = self.commands.upgrade() {
+                        let _ = commands.send(Command::Open(self.id)).await;
+                    }
+                }
+                Err(_) => {}
             }
             self.state.changed().await.ok()?;
         }
@@ -104,10 +100,15 @@ impl PeerLink {
 pub(super) struct Slot {
     /// Whether we are the one that opens.
     opens: bool,
-    /// Users that wait for a stream are here.
-    wanted: AtomicBool,
-    stream: Mutex<Option<Stream>>,
+    place: Mutex<Place>,
     state: watch::Sender<SlotState>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    stream: Option<Stream>,
+    /// A user waits for a stream.
+    wanted: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -118,19 +119,17 @@ struct SlotState {
 
 impl Slot {
     pub(super) fn new(opens: bool) -> Slot {
-        let state = watch::Sender::new(SlotState::default());
-        Slot { opens, wanted: AtomicBool::new(false), stream: Mutex::new(None), state }
+        Slot { opens, place: Mutex::default(), state: watch::Sender::new(SlotState::default()) }
     }
 
     /// Whether a user waits for us to open a stream.
     pub(super) fn wants(&self) -> bool {
-        self.opens && self.wanted.load(Ordering::Acquire)
+        self.opens && self.lock().wanted
     }
 
     /// The newest stream; the one before, if nobody took it, is dropped. No more is wanted for now.
     pub(super) fn put(&self, stream: Stream) {
-        self.wanted.store(false, Ordering::Release);
-        let older = self.lock().replace(stream);
+        let older = std::mem::replace(&mut *self.lock(), Place { stream: Some(stream), wanted: false });
         drop(older);
         self.state.send_modify(|_| {});
     }
@@ -142,36 +141,42 @@ impl Slot {
 
     /// No more streams, ever.
     pub(super) fn end(&self) {
-        self.lock().take();
+        *self.lock() = Place::default();
         self.state.send_modify(|state| *state = SlotState { ended: true, ..SlotState::default() });
     }
 
-    fn take(&self) -> Option<Stream> {
-        self.lock().take().filter(Stream::lives)
+    /// The stream, if its connection still lives; else one is wanted. In one step, so that the task, which answers a
+    /// wish once, never opens two.
+    fn take_or_want(&self) -> Result<Stream, Wish> {
+        let mut place = self.lock();
+        match place.stream.take().filter(Stream::lives) {
+            Some(stream) => Ok(stream),
+            None if std::mem::replace(&mut place.wanted, true) => Err(Wish::Known),
+            None => Err(Wish::New),
+        }
     }
 
     fn holds(&self) -> bool {
-        self.lock().as_ref().is_some_and(Stream::lives)
+        self.lock().stream.as_ref().is_some_and(Stream::lives)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Stream>> {
-        // An option has no half-changed state.
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// While it lives, a stream is wanted.
-struct Wanted<'a>(&'a Slot);
-
-impl Wanted<'_> {
-    fn new(slot: &Slot) -> Wanted<'_> {
-        slot.wanted.store(true, Ordering::Release);
-        Wanted(slot)
+    fn lock(&self) -> MutexGuard<'_, Place> {
+        // It is replaced in one step: a panic elsewhere leaves it whole.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Wanted<'_> {
+/// Whether the task has been told of it.
+enum Wish {
+    New,
+    Known,
+}
+
+/// Takes the wish back when its user gives up.
+struct Unwant<'a>(&'a Slot);
+
+impl Drop for Unwant<'_> {
     fn drop(&mut self) {
-        self.0.wanted.store(false, Ordering::Release);
+        self.0.lock().wanted = false;
     }
 }

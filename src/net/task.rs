@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,8 +114,7 @@ impl Task {
         };
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE)
-            .with_max_negotiating_inbound_streams(NEGOTIATING)
-            .with_dial_concurrency_factor(NonZeroU8::MIN.saturating_add(3));
+            .with_max_negotiating_inbound_streams(NEGOTIATING);
         let seconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.001, 86_400.0));
         Ok(Task {
             swarm: Swarm::new(transport, behaviour, ours, swarm_config),
@@ -256,7 +254,7 @@ impl Task {
         *lock(&self.shared.slots) = slots;
         for (id, mut entry) in before {
             while let Some(connection) = entry.any_connection() {
-                entry.disconnected(connection, "no peer any more", Instant::now());
+                entry.disconnected(connection, "this node ends the link", Instant::now());
             }
             entry.slot.end();
             self.swarm.behaviour_mut().callers.forget(&id);

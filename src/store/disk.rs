@@ -6,8 +6,13 @@
 //! here is [`StoreError::Broken`], and the usual reason for one, a full disk, is looked for beforehand.
 
 use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::{OpenError, StoreError, pieces};
 
@@ -21,6 +26,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens or makes a sled in this folder.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Disk, OpenError> {
+        await_release(dir)?;
         let config = sled::Config::new().path(dir).segment_size(pieces::SEGMENT).cache_capacity(cache_bytes);
         // sled asserts while it recovers; a file that makes it panic is damaged like any other.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
@@ -63,5 +69,28 @@ impl Disk {
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let needed = needed.saturating_add(reserve);
         if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
+    }
+}
+
+/// How long threads of a sled that was closed may take to end.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// Waits for sled's own lock. [`super::lock`] is ours already, so it is held by what is left of a sled that this
+/// process has closed a moment ago: its threads may outlive it. A blocking `flock` would wait for a stranger for ever.
+fn await_release(dir: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { dir: dir.into(), error };
+    let file = match File::open(dir.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(io)?,
+    };
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Given back with the file.
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.into(), pid: None }),
+            Err(error) => return Err(io(error.into())),
+        }
     }
 }

@@ -20,6 +20,7 @@ mod recent;
 mod retention;
 mod seen;
 mod shared;
+mod witness;
 mod writer;
 
 #[cfg(test)]
@@ -186,6 +187,7 @@ impl Inner {
         if let Some((writer, lock)) = running {
             // A writer that panicked has answered nobody, and has nothing more to write.
             let _ = writer.join();
+            self.shared.testify();
             self.shared.close();
             drop(lock);
         }
@@ -215,7 +217,8 @@ fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let opened = open::open(dir, config.cache_bytes)?;
     let io = |error| OpenError::Io { dir: dir.into(), error };
     let ends = plan::Ends::new(opened.state).map_err(io)?;
-    let shared = Arc::new(Shared::new(opened.id, config, opened.disk, &opened.state, opened.index));
+    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &opened.state, opened.index));
+    shared.testify();
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;

@@ -1,6 +1,6 @@
 //! Opening a store.
 //!
-//! Owns the folder and what is recognised in it: `lock`, and `sled/` with our marker inside. A new store is made
+//! Owns the folder and what is recognised in it: `lock`, `head`, and `sled/` with our marker inside. A new store is made
 //! under another name and renamed when it is complete, so a `sled/` without a marker is never a half-made one of ours.
 //! It must never make a store where there is anything of one, nor repair.
 
@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::lock::{Lock, LockError};
 use super::seen::{self, Filling, Ids, Index, Mark};
 use super::shared::State;
-use super::{OpenError, StoreError, keys, log, pieces};
+use super::{OpenError, StoreError, keys, log, pieces, witness};
 
 /// The version of the store's form.
 const VERSION: u32 = 1;
@@ -41,7 +41,12 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
         return Err(OpenError::Foreign { dir: dir.into(), reason: "a sled lies in the folder itself".into() });
     }
     let home = dir.join("sled");
+    let witness = witness::read(dir).map_err(io)?;
     if !home.exists() {
+        if witness.is_some() {
+            let reason = "sled/ is missing, and there was one".into();
+            return Err(OpenError::Damaged { dir: dir.into(), reason });
+        }
         make(dir, &home)?;
     }
     for part in ["db", "conf"] {
@@ -53,6 +58,10 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     let id = read_marker(dir, &disk)?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
     let state = read_state(disk.tree()).map_err(damaged)?;
+    if let Some(witness) = witness.filter(|witness| witness.id == id && witness.head >= state.next) {
+        let reason = format!("its log ends at {}, and has been at {}", state.next - 1, witness.head);
+        return Err(OpenError::Damaged { dir: dir.into(), reason });
+    }
     let index = read_seen(disk.tree(), &state).map_err(damaged)?;
     Ok(Opened { lock, disk, id, state, index })
 }

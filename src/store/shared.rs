@@ -2,6 +2,7 @@
 //!
 //! Owns what is known in memory: it only ever shows what is durable.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use super::disk::Disk;
 use super::recent::Recent;
 use super::seen::{Id, Index, Mark};
+use super::witness::{self, Witness};
 use super::{Entry, ReadLimit, StoreError, log, quarantine};
 use crate::config;
 
@@ -56,6 +58,7 @@ impl State {
 }
 
 pub(super) struct Shared {
+    dir: PathBuf,
     pub(super) id: Uuid,
     pub(super) config: config::Store,
     pub(super) index: Index,
@@ -72,8 +75,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(id: Uuid, config: config::Store, disk: Disk, state: &State, index: Index) -> Shared {
+    pub(super) fn new(dir: &Path, id: Uuid, config: config::Store, disk: Disk, state: &State, index: Index) -> Shared {
         Shared {
+            dir: dir.into(),
             id,
             config,
             index,
@@ -132,6 +136,12 @@ impl Shared {
     pub(super) fn with_disk<T>(&self, act: impl FnOnce(&Disk) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let disk = self.disk.read().unwrap_or_else(PoisonError::into_inner);
         act(disk.as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Tells the witness how far the log is.
+    pub(super) fn testify(&self) {
+        // What it said before still holds.
+        let _ = witness::write(&self.dir, &Witness { id: self.id, head: self.head() });
     }
 
     /// Closes the disk, when nobody reads it any more.

@@ -572,6 +572,61 @@ async fn a_damaged_store_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_shorter_than_it_was_is_refused() {
+    let dir = TempDir::new().unwrap();
+    open(&dir).await.close().await;
+    let old = TempDir::new().unwrap();
+    for file in std::fs::read_dir(dir.path().join("sled")).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), old.path().join(file.file_name())).unwrap();
+        }
+    }
+    let store = open(&dir).await;
+    store.commit(entries([draft(1, 100)])).await.unwrap();
+    store.close().await;
+    std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let refused = Store::open(dir.path(), &config()).await.err();
+    assert!(matches!(refused, Some(OpenError::Damaged { .. })), "gone: {refused:?}");
+    std::fs::rename(old.path(), dir.path().join("sled")).unwrap();
+    let refused = Store::open(dir.path(), &config()).await.err();
+    assert!(matches!(refused, Some(OpenError::Damaged { .. })), "older: {refused:?}");
+    // Another store's: not what the witness saw.
+    std::fs::write(dir.path().join("head"), format!("{} 7\n", Uuid::new_v4())).unwrap();
+    assert_eq!(open(&dir).await.head(), 0);
+}
+
+#[tokio::test]
+async fn bytes_that_rot_are_found() {
+    for at in [1, 2, 3] {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir).await;
+        for n in 0..300 {
+            store.commit(entries([draft(n, 20_000)])).await.unwrap();
+        }
+        store.close().await;
+        let db = dir.path().join("sled/db");
+        let mut bytes = std::fs::read(&db).unwrap();
+        let place = bytes.len() / 4 * at;
+        bytes[place..place + 4096].iter_mut().for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&db, bytes).unwrap();
+        // Either it is refused, or what rotted was garbage, or reading says so; never is anything silently gone.
+        let Ok(store) = Store::open(dir.path(), &config()).await else { continue };
+        assert_eq!((store.first(), store.head()), (1, 300));
+        let mut after = 0;
+        while after < 300 {
+            match store.read(after, ALL).await {
+                Ok(entries) => {
+                    assert_eq!(entries[0].seq, after + 1);
+                    after = entries.last().unwrap().seq;
+                }
+                Err(StoreError::Broken(_)) => break,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_lost_its_file_is_not_made_anew() {
     for file in ["db", "conf"] {
         let dir = TempDir::new().unwrap();

@@ -223,6 +223,7 @@ impl Writer {
                 let mut expired = step.expired;
                 if let Some(day) = step.days_below {
                     expired.ids += shared.index.forget_below(day) as u64;
+                    shared.testify();
                 }
                 Ok(expired)
             })())
