@@ -131,6 +131,11 @@ impl Push {
     /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
     pub fn needs(&mut self, head: u64) -> Option<u64> {
         self.head = head;
+        if head < self.read {
+            // The peer's token is of a time that this log has forgotten: it was restored from a backup. Begin anew, or
+            // everything up to that number would be kept from the peer; duplicates cost an offer.
+            (self.read, self.sent) = (0, 0);
+        }
         (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
     }
 

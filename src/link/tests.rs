@@ -195,6 +195,17 @@ fn a_link_resumes_at_the_committed_cursor_in_the_same_log_only() {
 }
 
 #[test]
+fn a_log_that_was_restored_to_an_earlier_state_is_given_from_the_start() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let token = TokenKey::derive(&[7; 32]).seal(Uuid::from_u128(5), 500, &mut rng);
+    let (mut a, mut b) = (side(true, 490, From::All), side(true, 0, From::Token(ByteBuf::from(token))));
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 490);
+    let (_, seq) = TokenKey::derive(&[7; 32]).open(&b.cursor.expect("committed with the envelopes")).unwrap();
+    assert_eq!(seq, 490);
+}
+
+#[test]
 fn the_cursor_does_not_pass_what_is_not_submitted() {
     let (mut a, mut b) = (side(false, 600, From::All), side(false, 0, From::All));
     // Another link of b has claimed the first id.
