@@ -31,7 +31,7 @@ pub struct Outgoing {
     pub at: u64,
     /// We sealed it.
     pub own: bool,
-    /// The key that it is remembered under.
+    /// Its key by origin and id, as of an offer of it (`SeenKeys::of_offer(…).insert`), never the content's.
     pub key: SeenKey,
     /// Who sealed it,
     pub origin: Name,

@@ -262,6 +262,15 @@ fn nothing_is_offered_that_the_peer_offered_us() {
 }
 
 #[test]
+fn an_offer_shows_an_id_of_its_origin_and_not_a_content() {
+    let id = uuid::Builder::from_custom_bytes([5; 16]).into_uuid();
+    let batch = Batch { no: 1, offers: vec![Offer(0, name("far"), id, 9, 2)], whole: vec![], token: ByteBuf::new() };
+    let keys = SeenKeys::of_offer(&Key::default(), id, 2);
+    assert!(keys.also.is_some());
+    assert_eq!(batch.keys(&Node::default()), [(keys.insert, 2)]);
+}
+
+#[test]
 fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
     settle(&mut a, &mut b, 1000);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::hello;
 use crate::accept::{Bringer, Gate};
 use crate::config::Share;
-use crate::envelope::Verifier;
+use crate::envelope::{SeenKeys, Verifier};
 use crate::link::{
     Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
     decode_length,
@@ -360,7 +360,7 @@ async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMu
 
 fn outgoing(entry: &Arc<Entry>, clock: u64, wall: u64) -> Outgoing {
     let header = entry.envelope.header();
-    let keys = entry.envelope.seen_keys();
+    let keys = SeenKeys::of_offer(&header.key, header.id, entry.envelope.hidden());
     Outgoing {
         at: clock - wall.saturating_sub(entry.at).min(1 << 39),
         own: entry.from.is_none(),
