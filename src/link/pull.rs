@@ -243,8 +243,6 @@ impl Pull {
             if let Slot::Submitted(Some(key)) = place {
                 claims.release(key, self.id);
             }
-            self.sampled += 1;
-            self.sampled_new += u32::from(verdict.is_new());
             *place = Slot::Decided(verdict);
         }
         self.finish(out);
@@ -252,14 +250,17 @@ impl Pull {
 
     /// Says `Done` for every batch that is decided and behind the gapless place.
     fn finish(&mut self, out: &mut Vec<Frame>) {
-        self.choose_mode();
         let ready: Vec<(u64, Vec<Verdict>)> =
             self.open.range(..self.gapless).filter_map(|(&no, batch)| Some((no, batch.verdicts()?))).collect();
         for (no, verdicts) in ready {
             self.open.remove(&no);
             for verdict in &verdicts {
                 *self.taken.entry(verdict.clone()).or_default() += 1;
+                // What was known when it was offered counts too: of what is wanted, nearly all is new on every link.
+                self.sampled += 1;
+                self.sampled_new += u32::from(verdict.is_new());
             }
+            self.choose_mode();
             out.push(Frame::Done(Done { no, verdicts, mode: self.mode }));
         }
     }

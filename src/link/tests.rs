@@ -296,6 +296,21 @@ fn nearly_all_new_is_sent_whole() {
 }
 
 #[test]
+fn what_is_half_known_is_offered() {
+    let (mut a, mut b) = (side(false, 2000, From::All), side(false, 0, From::All));
+    for n in (1..=2100).step_by(2) {
+        let key = SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n), 0).insert;
+        b.node.seen.insert(key.0, 0);
+    }
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 1000);
+    a.log = 2100;
+    settle(&mut a, &mut b, 2000);
+    assert_eq!(b.got.len(), 1050);
+    assert_eq!(a.link.push.take_counts().sent, 1050, "nothing is sent that is known");
+}
+
+#[test]
 fn frames_out_of_place_end_the_link() {
     let refused = |frame: Frame| {
         let mut b = side(true, 0, From::All);
