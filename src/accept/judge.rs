@@ -64,7 +64,10 @@ pub(super) fn judge(
         Err(reason) => {
             // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
             // a forged refusal would keep the real event out.
-            let keys = (reason == Reason::NotNamed).then(|| sealed.seen_keys());
+            // By origin and id only: the same content may come to us from another origin.
+            let header = sealed.header();
+            let by_origin = || SeenKeys::of_offer(&header.key, header.id, sealed.hidden());
+            let keys = (reason == Reason::NotNamed).then(by_origin);
             Judged::Bad(Verdict::Refused(reason.to_string()), keys)
         }
     }
@@ -195,6 +198,20 @@ mod tests {
         }
         let elsewhere = Made { to: &["cert-ee"], ..GOOD }.sealed();
         assert_eq!(ask(elsewhere.bytes(), "cert-at", None), (refused("not-named"), true));
+    }
+
+    #[test]
+    fn what_is_for_others_is_remembered_by_its_origin_and_not_by_its_content() {
+        let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+        let mut header = message.header(&name("cert-at"), Uuid::nil(), NOW);
+        (header.content, header.to) = (Some(Vec::new()), vec![name("cert-ee")]);
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        let sealed = seal(&secret(1), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0);
+        let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
+        let judged = judge(sealed.bytes().clone(), &bringer, &rules(), |_| None, &mut Verifier::new(8), NOW);
+        let remembered = judged.remember().expect("it will not be for us by another way");
+        assert_ne!(remembered.insert, sealed.seen_keys().insert);
+        assert_eq!(Some(remembered.insert), sealed.seen_keys().also);
     }
 
     #[test]

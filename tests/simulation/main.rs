@@ -1,0 +1,339 @@
+//! A network of nodes with one clock and no network: the real links, claims, policy and seals, over pipes that are cut,
+//! beside nodes that crash, fall silent or lie.
+//!
+//! `SEED=n cargo nextest run --test simulation` runs other networks than the fixed ones.
+
+mod node;
+mod reference;
+mod world;
+
+use intelmq_relay::config;
+use intelmq_relay::link::{Settings, Violation};
+use node::Manner;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use uuid::Uuid;
+use world::{Action, Event, Graph, Share, World};
+
+/// When the last fault is healed, ms; and when everything must be quiet.
+const HEALED: u64 = 90_000;
+const SETTLED: u64 = HEALED + 60_000;
+
+fn seeds(fixed: std::ops::Range<u64>) -> Vec<u64> {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => fixed.collect(),
+    };
+    println!("seeds: {seeds:?}");
+    seeds
+}
+
+/// A connected graph: a random tree and some edges more.
+fn graph(rng: &mut ChaCha20Rng, nodes: usize) -> Graph {
+    let mut graph = Graph::new(nodes);
+    for node in 1..nodes {
+        graph.join(rng.random_range(0..node), node, rng.random_range(10..60));
+    }
+    for _ in 0..nodes {
+        let (a, b) = (rng.random_range(0..nodes), rng.random_range(0..nodes));
+        if a != b && !graph.shares.contains_key(&(a, b)) {
+            graph.join(a, b, rng.random_range(10..60));
+        }
+    }
+    graph
+}
+
+/// Some give nothing one way, and one node hides fields from some of its peers.
+fn restrict(rng: &mut ChaCha20Rng, graph: &mut Graph) {
+    let redacting = rng.random_range(0..graph.nodes);
+    for (&(giver, _), share) in &mut graph.shares {
+        if rng.random_bool(0.05) {
+            share.give = config::Share::None;
+        }
+        share.redact = giver == redacting && rng.random_bool(0.6);
+    }
+}
+
+fn event(origin: usize, tlp: &'static str) -> Event {
+    Event { origin, tlp, to: Vec::new(), content: false, steals: None, id: Uuid::nil(), born: None }
+}
+
+fn events(rng: &mut ChaCha20Rng, nodes: usize, count: usize) -> Vec<Event> {
+    const TLP: [&str; 8] = ["CLEAR", "CLEAR", "GREEN", "GREEN", "none", "AMBER", "AMBER+STRICT", "RED"];
+    let one = |_| {
+        let mut event = event(rng.random_range(0..nodes), TLP[rng.random_range(0..TLP.len())]);
+        if event.tlp == "RED" || rng.random_bool(0.2) {
+            event.to = (0..nodes).filter(|_| rng.random_bool(0.5)).collect();
+        }
+        event.content = rng.random_bool(0.3);
+        event
+    };
+    (0..count).map(one).collect()
+}
+
+/// Events of one origin that are sealed together, spread over `0..until`.
+fn originate(world: &mut World, rng: &mut ChaCha20Rng, until: u64) {
+    let mut of_origin: Vec<Vec<usize>> = vec![Vec::new(); world.nodes.len()];
+    for (number, event) in world.events.iter().enumerate() {
+        of_origin[event.origin].push(number);
+    }
+    for mut events in of_origin {
+        while !events.is_empty() {
+            let batch = events.split_off(events.len().saturating_sub(rng.random_range(1..6)));
+            world.at(rng.random_range(0..until), Action::Originate { events: batch });
+        }
+    }
+}
+
+/// Cuts, crashes, and nodes that stop reading; all over at [`HEALED`].
+fn disturb(world: &mut World, rng: &mut ChaCha20Rng) {
+    let (edges, nodes) = (world.graph.edges(), world.nodes.len());
+    for _ in 0..nodes {
+        let (a, b) = edges[rng.random_range(0..edges.len())];
+        let from = rng.random_range(0..HEALED);
+        world.at(from, Action::Cut { a, b });
+        world.at((from + rng.random_range(100..20_000)).min(HEALED), Action::Heal { a, b });
+    }
+    for _ in 0..nodes.div_ceil(2) {
+        let node = rng.random_range(0..nodes);
+        let from = rng.random_range(0..HEALED);
+        world.at(from, Action::Crash { node });
+        world.at((from + rng.random_range(10..15_000)).min(HEALED), Action::Start { node });
+    }
+    for _ in 0..nodes.div_ceil(8) {
+        let node = rng.random_range(0..nodes);
+        let from = rng.random_range(0..HEALED);
+        world.at(from, Action::StopReading { node });
+        world.at((from + rng.random_range(1_000..60_000)).min(HEALED), Action::ReadAgain { node });
+    }
+    // A node that stopped reading may have crashed since, and the other way round.
+    for node in 0..nodes {
+        world.at(HEALED, Action::Start { node });
+    }
+}
+
+fn some_network(seed: u64, nodes: std::ops::RangeInclusive<usize>, manners: &[Manner]) -> World {
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let nodes = rng.random_range(nodes);
+    let mut graph = graph(&mut rng, nodes);
+    restrict(&mut rng, &mut graph);
+    let events = events(&mut rng, nodes, 40 + 2 * nodes);
+    // A small window, so that it closes.
+    let settings = Settings { window: 4 << 10, ..Settings::default() };
+    let mut world = World::new(graph, events, settings, seed);
+    originate(&mut world, &mut rng, HEALED - 10_000);
+    for &manner in manners {
+        let node = rng.random_range(0..nodes);
+        world.become_a(node, manner);
+        if manner == Manner::Zombie {
+            world.at(HEALED, Action::Crash { node });
+            world.at(HEALED, Action::Become { node, manner: Manner::Honest });
+        }
+    }
+    disturb(&mut world, &mut rng);
+    world
+}
+
+fn settles(mut world: World) {
+    world.run(SETTLED);
+    world.check_settled();
+}
+
+#[test]
+fn small_networks_settle_after_faults() {
+    for seed in seeds(0..12) {
+        settles(some_network(seed, 3..=8, &[]));
+    }
+}
+
+#[test]
+fn large_networks_settle_after_faults() {
+    for seed in seeds(100..103) {
+        settles(some_network(seed, 20..=30, &[]));
+    }
+}
+
+#[test]
+fn networks_with_a_zombie_settle() {
+    for seed in seeds(200..206) {
+        settles(some_network(seed, 4..=12, &[Manner::Zombie]));
+    }
+}
+
+#[test]
+fn networks_with_a_liar_settle() {
+    for seed in seeds(300..308) {
+        settles(some_network(seed, 4..=12, &[Manner::Liar]));
+    }
+}
+
+/// Node 4 comes late, and catches up from three peers at once: none of them is nearly always first, so all must keep
+/// offering.
+#[test]
+fn catching_up_from_several_peers_brings_each_body_once() {
+    let mut graph = Graph::new(5);
+    for middle in 1..4 {
+        graph.join(0, middle, 20);
+        graph.join(middle, 4, 20);
+    }
+    let events = (0..2400).map(|_| event(0, "CLEAR")).collect();
+    let mut world = World::new(graph, events, Settings { window: 64 << 10, ..Settings::default() }, 1);
+    originate(&mut world, &mut ChaCha20Rng::seed_from_u64(1), 20_000);
+    world.at(0, Action::Crash { node: 4 });
+    world.at(21_000, Action::Start { node: 4 });
+    world.run(50_000);
+    world.check_settled();
+    let copies = world.bodies.iter().filter(|((node, _), _)| *node == 4).map(|(_, count)| count).sum::<u32>();
+    println!("{copies} bodies for 2400 events");
+    assert!(copies <= 2500, "{copies}");
+}
+
+/// Node 1 is quicker than node 4, and says that node 3 was passed already; node 3 hears from node 2 alone.
+#[test]
+fn a_forged_path_keeps_nothing_from_anybody() {
+    let mut graph = Graph::new(5);
+    for (a, b, latency) in [(0, 1, 10), (1, 2, 10), (0, 4, 200), (4, 2, 200), (2, 3, 10)] {
+        graph.join(a, b, latency);
+    }
+    let mut world = World::new(graph, (0..20).map(|_| event(0, "CLEAR")).collect(), Settings::default(), 1);
+    world.become_a(1, Manner::Poisoner(3));
+    originate(&mut world, &mut ChaCha20Rng::seed_from_u64(1), 10_000);
+    world.run(40_000);
+    world.check_settled();
+}
+
+/// Node 1 gives an event of its own the content id of one of node 0's, which only node 3 hears from node 0.
+#[test]
+fn a_stolen_content_id_keeps_nothing_from_anybody() {
+    let mut graph = Graph::new(4);
+    for (a, b) in [(1, 2), (2, 3), (3, 0)] {
+        graph.join(a, b, 20);
+    }
+    let thief = Event { steals: Some(0), ..event(1, "CLEAR") };
+    let events = vec![Event { content: true, ..event(0, "CLEAR") }, thief];
+    let mut world = World::new(graph, events, Settings::default(), 1);
+    world.at(20_000, Action::Originate { events: vec![1] });
+    world.at(25_000, Action::Originate { events: vec![0] });
+    world.run(60_000);
+    world.check_settled();
+    assert_eq!(world.arrivals.len(), 8, "both events at all four");
+}
+
+#[test]
+fn without_faults_a_body_comes_once() {
+    for seed in seeds(400..403) {
+        println!("seed {seed}");
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut graph = graph(&mut rng, 8);
+        for (a, b) in [(0, 7), (1, 6), (2, 5), (3, 7), (0, 5)] {
+            if !graph.shares.contains_key(&(a, b)) {
+                graph.join(a, b, rng.random_range(10..60));
+            }
+        }
+        let events = (0..600).map(|_| event(rng.random_range(0..8), "CLEAR")).collect();
+        let mut world = World::new(graph, events, Settings::default(), seed);
+        originate(&mut world, &mut rng, 60_000);
+        world.run(90_000);
+        world.check_settled();
+        let (needed, came) = (world.arrivals.len() - world.events.len(), world.bodies.values().sum::<u32>());
+        let copies = f64::from(came) / needed as f64;
+        println!("{copies:.3} copies of each body per node, {needed} needed");
+        assert!(copies <= 1.2, "{copies}");
+        assert_eq!(world.violations, []);
+    }
+}
+
+/// A ring of six, with node 0 as the odd one: all the others can do without it.
+fn ring() -> (Graph, Vec<Event>) {
+    let mut graph = Graph::new(6);
+    for node in 0..6 {
+        graph.join(node, (node + 1) % 6, 20);
+    }
+    graph.join(5, 1, 60);
+    (graph, (0..200).map(|n| event(1 + n % 5, "CLEAR")).collect())
+}
+
+/// The longest that any event took to any node but node 0.
+fn slowest(world: &World) -> u64 {
+    let born = |event: usize| world.events[event].born.expect("everything is born here");
+    let times = world.arrivals.iter().filter(|((node, _), _)| *node != 0);
+    times.map(|(&(_, event), at)| at - born(event)).max().unwrap_or(0)
+}
+
+#[test]
+fn a_peer_that_stops_reading_disturbs_nobody() {
+    let (graph, events) = ring();
+    let mut world = World::new(graph, events, Settings { window: 4 << 10, ..Settings::default() }, 1);
+    originate(&mut world, &mut ChaCha20Rng::seed_from_u64(1), 60_000);
+    world.at(5_000, Action::StopReading { node: 0 });
+    world.run(61_000);
+    assert_eq!(world.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
+    let slowest = slowest(&world);
+    println!("slowest: {slowest} ms");
+    assert!(slowest < 1_000, "{slowest} ms");
+    // Its neighbours gave it up after half a minute; it may have done so itself.
+    let closed: Vec<_> = world.violations.iter().filter(|(_, a, b, _)| *a == 0 || *b == 0).collect();
+    assert_eq!(closed.len(), 2, "{closed:?}");
+    assert!(closed.iter().all(|(at, ..)| (35_000..38_000).contains(at)), "{closed:?}");
+    world.at(61_000, Action::ReadAgain { node: 0 });
+    world.run(100_000);
+    world.check_settled();
+}
+
+#[test]
+fn a_peer_that_offers_and_never_serves_delays_nobody_for_long() {
+    let (mut graph, events) = ring();
+    // It is quicker than everybody.
+    for (way, latency) in &mut graph.latency {
+        *latency = if way.0 == 0 || way.1 == 0 { 1 } else { 60 };
+    }
+    let mut world = World::new(graph, events, Settings::default(), 2);
+    world.become_a(0, Manner::Zombie);
+    originate(&mut world, &mut ChaCha20Rng::seed_from_u64(2), 120_000);
+    world.run(130_000);
+    let slowest = slowest(&world);
+    let late = world
+        .arrivals
+        .iter()
+        .filter(|&(&(node, event), at)| node != 0 && at - world.events[event].born.unwrap() > 1_000);
+    let late = late.count();
+    println!("slowest: {slowest} ms; {late} of {} took more than a second", 5 * 200);
+    assert_eq!(world.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
+    assert!(slowest < 6_000, "one claim's time: {slowest} ms");
+    assert!(late < 150, "{late}");
+    let unanswered = |(_, _, peer, violation): &(u64, usize, usize, Violation)| {
+        *peer == 0 && matches!(violation, Violation::Unanswered(_))
+    };
+    assert!(!world.violations.is_empty() && world.violations.iter().all(unanswered), "{:?}", world.violations);
+    world.at(130_000, Action::Crash { node: 0 });
+    world.at(130_000, Action::Become { node: 0, manner: Manner::Honest });
+    world.at(130_100, Action::Start { node: 0 });
+    world.run(180_000);
+    world.check_settled();
+}
+
+/// `0 → 1 → 3` in full and `0 → 2 → 3` redacted, then `3 → 4`: whichever comes first, everybody ends with the full copy.
+#[test]
+fn the_fuller_copy_wins_in_every_order_of_arrival() {
+    let mut orders = std::collections::BTreeSet::new();
+    for slow in [5, 40, 60, 70, 75, 80, 90, 200, 6_000] {
+        for content in [false, true] {
+            let mut graph = Graph::new(5);
+            for (a, b, latency) in [(0, 1, slow), (0, 2, 20), (1, 3, 20), (2, 3, 60), (3, 4, 10)] {
+                graph.join(a, b, latency);
+            }
+            graph.shares.insert((2, 3), Share { redact: true, ..world::ALL });
+            let events = (0..5).map(|_| Event { content, ..event(0, "GREEN") }).collect();
+            let mut world = World::new(graph, events, Settings::default(), slow);
+            world.at(20_000, Action::Originate { events: vec![0, 1, 2, 3, 4] });
+            world.run(60_000);
+            world.check_settled();
+            let copies = |node: usize| world.nodes[node].durable.log.iter().map(|entry| entry.sealed.hidden());
+            orders.insert(copies(3).collect::<Vec<_>>());
+            assert_eq!(copies(3).collect::<Vec<_>>(), copies(4).collect::<Vec<_>>());
+        }
+    }
+    assert!(orders.contains(&vec![0; 5]), "{orders:?}");
+    assert!(orders.contains(&vec![2, 2, 2, 2, 2, 0, 0, 0, 0, 0]), "{orders:?}");
+}

@@ -1,0 +1,68 @@
+//! The vectors of `tests/vectors/`: for another implementation, and against a change of format that nobody meant.
+//!
+//! They are made here, by a writer of CBOR, a tree and a seal that share nothing with the program's; so they do not just
+//! mirror it. After a change that is meant: `UPDATE_VECTORS=1 cargo nextest run --test vectors`.
+
+#[path = "vectors/make.rs"]
+mod make;
+
+use bytes::{Bytes, BytesMut};
+use intelmq_relay::envelope::{Bounds, Envelope, Shape, Verifier};
+use intelmq_relay::link::{Frame, decode_length};
+use make::Vector;
+
+/// The vectors as they are committed; the same as those that are made now.
+fn committed(file: &str, made: &[Vector], subject: &str) -> Vec<Vector> {
+    let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = make::write(made, subject);
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap();
+    for (there, now) in there.lines().zip(text.lines()) {
+        assert_eq!(there, now, "{file} is not what tests/vectors/make.rs makes");
+    }
+    assert_eq!(there, text, "{file} is not what tests/vectors/make.rs makes");
+    make::read(&there, subject)
+}
+
+fn outcome(bytes: Vec<u8>) -> Result<String, String> {
+    let envelope = Envelope::decode(Bytes::from(bytes), &Bounds::default()).map_err(|reason| reason.to_string())?;
+    let sealed = Verifier::new(4).open(envelope).map_err(|reason| reason.to_string())?;
+    Ok(sealed.write(Shape::Iep04))
+}
+
+#[test]
+fn envelopes_are_opened_or_refused_as_the_vectors_say() {
+    let vectors = committed("envelope.json", &make::envelopes(), "envelope");
+    let mut wrong = Vec::new();
+    for vector in &vectors {
+        match (outcome(vector.bytes.clone()), vector.expect.as_str()) {
+            (Ok(json), "ok") if Some(&json) == vector.json.as_ref() => {}
+            (Err(reason), expect) if expect != "ok" && reason.contains(expect) => {}
+            (is, _) => wrong.push(format!("{}: {is:?}\n    expected {} {:?}", vector.name, vector.expect, vector.json)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(vectors.iter().filter(|vector| vector.expect == "ok").count() >= 8 && vectors.len() >= 50);
+}
+
+#[test]
+fn frames_are_read_or_refused_as_the_vectors_say() {
+    let most = 4 << 20;
+    let read = |bytes: &[u8]| {
+        let mut buffer = BytesMut::from(bytes);
+        let length = decode_length(&mut buffer, most).map_err(|reason| reason.to_string())?;
+        let length = length.ok_or("more bytes are needed")?;
+        Frame::decode(&buffer[..length]).map_err(|reason| reason.to_string())
+    };
+    for Vector { name, bytes, expect, .. } in committed("frames.json", &make::frames(), "frame") {
+        match read(&bytes) {
+            Ok(frame) => {
+                assert_eq!(expect, "ok", "{name}: {frame:?}");
+                assert_eq!(frame.encode(), bytes, "{name}");
+            }
+            Err(reason) => assert!(expect != "ok" && reason.contains(&expect), "{name}: {reason}"),
+        }
+    }
+}
