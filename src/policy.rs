@@ -145,7 +145,8 @@ mod tests {
     fn the_tlp_table() {
         use Decision::{Give, Withhold};
         let tlp = |tlp| Withhold(Reason::Tlp(tlp));
-        let rows: &[(&str, Option<Tlp>, &[&str], Option<&str>, Decision)] = &[
+        type Row<'a> = (&'a str, Option<Tlp>, &'a [&'a str], Option<&'a str>, Decision);
+        let rows: &[Row<'_>] = &[
             ("me", Some(Tlp::Clear), &[], None, Give),
             ("me", Some(Tlp::Green), &[], None, Give),
             ("me", None, &[], None, Give),

@@ -3,6 +3,8 @@
 //! They are made here, by a writer of CBOR, a tree and a seal that share nothing with the program's; so they do not just
 //! mirror it. After a change that is meant: `UPDATE_VECTORS=1 cargo nextest run --test vectors`.
 
+#![allow(clippy::unwrap_used)] // A test that panics says what it found.
+
 #[path = "vectors/make.rs"]
 mod make;
 

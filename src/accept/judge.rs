@@ -8,6 +8,8 @@ use crate::link::Verdict;
 use crate::policy::Reason;
 
 /// The judgement, before the store has the last word on duplicates.
+// Nearly all are good: boxing them would cost an allocation each to spare the few that are not.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum Judged {
     /// To be committed, our name at the end of its path.

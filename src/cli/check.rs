@@ -9,10 +9,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use std::time::Duration;
+
+use futures::future::join_all;
 use rustix::fs::Access;
+use tokio::net::UnixStream;
 
 use super::{CliError, Options};
-use crate::config::{Config, read_key_file};
+use crate::config::{self, Config, read_key_file};
+use crate::intelmq::probe_redis;
+use crate::net::Net;
+use crate::watch::{Ask, Form, Piece, Question, ask, socket};
+
+/// How long a peer may take to answer.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// One thing that was looked at.
 struct Finding {
@@ -27,6 +37,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
         Ok(config) => {
             findings.push(Finding::ok(format!("configuration {}", options.config.display())));
             on_this_machine(&options.config, &config, &mut findings);
+            super::runtime()?.block_on(elsewhere(&config, &mut findings));
         }
         Err(error) => findings.push(Finding::problem("configuration", error.to_string())),
     }
@@ -59,6 +70,102 @@ fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
         findings.extend(door.taken.iter().map(|taken| directory(&format!("door {}, taken files", door.name), taken)));
     }
     findings.extend(config.give.files.iter().map(|door| directory(&format!("door {}", door.name), &door.directory)));
+}
+
+/// Redis servers and peers, all at once.
+async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
+    let take = config.take.redis.iter().map(|door| (&door.name, &door.server, &door.queue));
+    let give = config.give.redis.iter().map(|door| (&door.name, &door.server, &door.queue));
+    let redis = join_all(take.chain(give).map(|(door, server, queue)| async move {
+        match probe_redis(server, queue).await {
+            Ok(length) => Finding::ok(format!("door {door}: Redis, queue {queue} with {length} items")),
+            Err(error) => Finding::problem(format!("door {door}"), error.to_string()),
+        }
+    }));
+    let (redis, peers) = tokio::join!(redis, peers(config));
+    findings.extend(redis);
+    findings.extend(peers);
+}
+
+/// A running node says how its links stand; without one, each peer is called.
+async fn peers(config: &Config) -> Vec<Finding> {
+    if config.peers.is_empty() {
+        return vec![Finding::ok("no peers yet: add them with intelmq-relay peer add")];
+    }
+    let mut status = None;
+    let question = Question { ask: Ask::Status, form: Form::Line };
+    // Only the running node is asked: the store has nothing to say about peers.
+    if UnixStream::connect(socket(&config.node.data)).await.is_ok() {
+        let _ = ask(&config.node.data, &config.store, &question, |piece| {
+            if let Piece::Line(line) = piece {
+                status = serde_json::from_str::<serde_json::Value>(&line).ok();
+            }
+            true
+        })
+        .await;
+    }
+    match status {
+        Some(status) => config.peers.iter().map(|peer| as_linked(peer, &status["peers"][peer.name.as_str()])).collect(),
+        None => call(config).await,
+    }
+}
+
+fn as_linked(peer: &config::Peer, status: &serde_json::Value) -> Finding {
+    let what = format!("peer {}", peer.name);
+    if status["linked"] == true {
+        return Finding::ok(format!(
+            "{what}: linked at {}",
+            status["connected"].as_str().unwrap_or("an unknown place")
+        ));
+    }
+    if status.is_null() {
+        return Finding::problem(
+            what,
+            "the running node does not know it yet\n  reload it: systemctl reload, or SIGHUP",
+        );
+    }
+    Finding::problem(what, unreached(peer, status["error"].as_str()))
+}
+
+async fn call(config: &Config) -> Vec<Finding> {
+    let quiet = config::Net { listen: Vec::new(), dial_max_seconds: 1.0, ..config.net.clone() };
+    let peers = config.peers.iter().map(Into::into).collect();
+    let started = match read_key_file(&config.node.key) {
+        Ok(secret) => Net::start(&quiet, &secret, peers).await,
+        // Said already.
+        Err(_) => return Vec::new(),
+    };
+    let net = match started {
+        Ok(net) => net,
+        Err(error) => return vec![Finding::problem("peers", error.to_string())],
+    };
+    let calls = config.peers.iter().map(|peer| {
+        let link = net.link(&peer.key);
+        async move {
+            let what = format!("peer {}", peer.name);
+            let Some(mut link) = link else { return Finding::problem(what, "it cannot be called") };
+            if peer.addresses.is_empty() {
+                return Finding::ok(format!("{what}: has no address, it calls us"));
+            }
+            match tokio::time::timeout(PATIENCE, link.next()).await {
+                Ok(Some(_)) => Finding::ok(format!("{what}: answers")),
+                _ => Finding::problem(what, unreached(peer, link.state().error.as_deref())),
+            }
+        }
+    });
+    let findings = join_all(calls).await;
+    net.shutdown().await;
+    findings
+}
+
+fn unreached(peer: &config::Peer, error: Option<&str>) -> String {
+    let reason = error.unwrap_or("no answer yet");
+    let remedy = if peer.addresses.is_empty() {
+        "it must call us: ask its operator whether it runs, and has our address and key"
+    } else {
+        "ask its operator whether it runs, and has our key; look for a firewall between"
+    };
+    format!("{reason}\n  {remedy}")
 }
 
 fn passwords(file: &Path, config: &Config) -> Option<Finding> {

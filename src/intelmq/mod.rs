@@ -15,7 +15,7 @@ mod redis;
 pub use deliver::Deliver;
 pub use files::{FilesSink, FilesSource};
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
-pub use redis::{RedisSink, RedisSource};
+pub use redis::{RedisSink, RedisSource, probe as probe_redis};
 
 use bytes::Bytes;
 use uuid::Uuid;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::envelope::SeenKey;
 
-/// Which link of this node, since the start.
+/// Which peer's link of this node: the same for all links to one peer, since the start.
 pub type LinkId = u64;
 
 /// How long a link that let a claim expire may not claim, ms: offering early and serving never would slow everybody.
@@ -55,10 +55,9 @@ impl Claims {
         }
     }
 
-    /// The link ended: what it claimed is free.
+    /// The link ended: what it claimed is free. A peer that may not claim does not get the right back by reconnecting.
     pub fn forget(&mut self, link: LinkId) {
         self.held.retain(|_, &mut (holder, _)| holder != link);
-        self.barred.remove(&link);
     }
 
     /// How many ids are claimed.

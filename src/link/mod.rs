@@ -101,7 +101,7 @@ impl Link {
         }
     }
 
-    /// A frame came. `oldest` is the number before the oldest entry of our log, `head` the newest's; both matter for
+    /// A frame came. `position` tells after which number a peer begins that has no token of ours; it is asked for
     /// `Pull` only. Whatever is to be committed is returned.
     pub fn handle<K: Known>(
         &mut self,

@@ -74,7 +74,9 @@ pub struct Exchange {
 pub struct Partner {
     /// Who.
     pub bringer: Bringer,
-    /// What it is given, and how many links there were: replaced on reload.
+    /// Whose claims are its. One peer has one link at a time, and a name with the claims that outlives it.
+    pub id: LinkId,
+    /// What it is given: replaced on reload.
     pub share: watch::Sender<Share>,
     /// Where to begin when there is no cursor.
     pub first_contact: From,
@@ -121,18 +123,18 @@ impl Exchange {
     }
 
     /// Runs one link until it ends. `opens`: we speak first. Cancelling it loses nothing that was acknowledged.
-    pub async fn run<S>(&self, stream: S, opens: bool, id: LinkId, partner: &Partner) -> LinkEnd
+    pub async fn run<S>(&self, stream: S, opens: bool, partner: &Partner) -> LinkEnd
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let _forget = Forget { exchange: self, id, partner };
-        match self.drive(stream, opens, id, partner).await {
+        let _forget = Forget { exchange: self, partner };
+        match self.drive(stream, opens, partner).await {
             Ok(never) => never,
             Err(end) => end,
         }
     }
 
-    async fn drive<S>(&self, mut stream: S, opens: bool, id: LinkId, partner: &Partner) -> Result<LinkEnd, LinkEnd>
+    async fn drive<S>(&self, mut stream: S, opens: bool, partner: &Partner) -> Result<LinkEnd, LinkEnd>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -149,7 +151,7 @@ impl Exchange {
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
             ..self.settings
         };
-        let link = Link::new(id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        let link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
         {
             let mut traffic = partner.traffic();
             traffic.links += 1;
@@ -172,16 +174,18 @@ impl Exchange {
 /// Frees what the link had claimed, however it ends.
 struct Forget<'a> {
     exchange: &'a Exchange,
-    id: LinkId,
     partner: &'a Partner,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.exchange.claims().forget(self.id);
+        self.exchange.claims().forget(self.partner.id);
         self.partner.traffic().linked = false;
     }
 }
+
+/// Verdicts by batch and slot.
+type Decided = Vec<((u64, u16), Verdict)>;
 
 struct Session<'a> {
     exchange: &'a Exchange,
@@ -223,7 +227,7 @@ impl Session<'_> {
             }
             let submissions = self.pump().await?;
             commits.extend(submissions.into_iter().map(|submission| self.submit(submission)));
-            self.encode();
+            self.encode()?;
             self.count();
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             let mut pause = pin!(tokio::time::sleep(due));
@@ -285,8 +289,7 @@ impl Session<'_> {
     async fn pump(&mut self) -> Result<Vec<Submission>, LinkEnd> {
         let store = self.exchange.gate.store();
         let mut submissions = Vec::new();
-        loop {
-            let Some(after) = self.link.push.needs(store.head()) else { break };
+        while let Some(after) = self.link.push.needs(store.head()) {
             let entries = store.read(after, READ).await?;
             let Some(through) = entries.last().map(|entry| entry.seq) else { break };
             let share = *self.partner.share.borrow();
@@ -325,19 +328,23 @@ impl Session<'_> {
         Ok(self.link.tick(&known, &mut claims, &mut rand::rng(), self.exchange.clock())?)
     }
 
-    fn submit(
-        &mut self,
-        submission: Submission,
-    ) -> impl Future<Output = Result<Vec<((u64, u16), Verdict)>, StoreError>> + Send + use<> {
+    fn submit(&mut self, submission: Submission) -> impl Future<Output = Result<Decided, StoreError>> + Send + use<> {
         let Submission { slots, envelopes, cursor } = submission;
         let verdicts = self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
         async move { Ok(slots.into_iter().zip(verdicts.await?).collect()) }
     }
 
-    fn encode(&mut self) {
+    fn encode(&mut self) -> Result<(), LinkEnd> {
         for frame in self.link.out.drain(..) {
             self.out.extend_from_slice(&frame.encode());
         }
+        // Our batches and bodies are within the window. More than that are answers to a peer that asks and asks, and
+        // does not read.
+        let Settings { window, frame, .. } = self.exchange.settings;
+        if self.out.len() > window + 2 * frame {
+            return Err(Violation::Unanswered("what we wrote").into());
+        }
+        Ok(())
     }
 
     fn count(&mut self) {

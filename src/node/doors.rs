@@ -1,6 +1,7 @@
 //! One task per door.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
@@ -51,10 +52,10 @@ impl Doors {
             board.forget_sink(&gone);
         }
         for (name, take) in takes {
-            if !self.sources.contains_key(&name) {
+            if let Entry::Vacant(place) = self.sources.entry(name) {
+                let name = place.key().clone();
                 let position = core.gate.store().cursor(&Cursor::Source(name.clone())).await?;
-                let running = open_source(core, board, name.clone(), take, position);
-                self.sources.insert(name, running);
+                place.insert(open_source(core, board, name, take, position));
             }
         }
         for (name, give) in gives {

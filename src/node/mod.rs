@@ -79,6 +79,7 @@ struct Core {
     failed: mpsc::Sender<StoreError>,
     /// Moves with every step of a link or a door: what stopping waits for.
     progress: watch::Sender<()>,
+    /// The next peer's number among the claims.
     links: AtomicU64,
 }
 

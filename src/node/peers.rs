@@ -61,6 +61,7 @@ fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
     let link = core.net.link(&config.key)?;
     let partner = Arc::new(Partner {
         bringer: Bringer { name: config.name.clone(), key: config.key },
+        id: core.links.fetch_add(1, Ordering::Relaxed),
         share: watch::Sender::new(config.give),
         first_contact: first_contact(config.first_contact),
         traffic: Default::default(),
@@ -87,10 +88,9 @@ async fn keep(core: Arc<Core>, partner: Arc<Partner>, mut link: PeerLink) {
     let opens = core.sealer.secret.key() < partner.bringer.key;
     let mut said = None;
     while let Some(stream) = link.next().await {
-        let id = core.links.fetch_add(1, Ordering::Relaxed);
         let before = partner.traffic().links;
         let end = tokio::select! {
-            end = core.exchange.run(stream, opens, id, &partner) => Some(end),
+            end = core.exchange.run(stream, opens, &partner) => Some(end),
             () = link.superseded() => None,
         };
         core.progress.send_replace(());

@@ -3,6 +3,8 @@
 //!
 //! `SEED=n cargo nextest run --test simulation` runs other networks than the fixed ones.
 
+#![allow(clippy::unwrap_used)] // A test that panics says what it found.
+
 mod node;
 mod reference;
 mod world;

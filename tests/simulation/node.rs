@@ -19,14 +19,17 @@ pub struct Entry {
     pub sealed: Sealed,
 }
 
+/// Where a copy came from, and how many of its fields are hidden.
+type Copy = (Option<usize>, u16);
+
 /// What outlives a crash.
 pub struct Durable {
     pub log_id: Uuid,
     pub log: Vec<Entry>,
     pub seen: HashMap<SeenKey, u16>,
     pub cursors: BTreeMap<usize, Vec<u8>>,
-    /// Where each copy in the log came from, and how many of its fields are hidden, by origin and id.
-    pub copies: HashMap<(Name, Uuid), Vec<(Option<usize>, u16)>>,
+    /// The copies in the log, by origin and id.
+    pub copies: HashMap<(Name, Uuid), Vec<Copy>>,
 }
 
 impl Durable {

@@ -100,6 +100,13 @@ impl Server {
     }
 }
 
+/// Looks whether a door's queue can be reached; tells its length. Changes nothing.
+pub async fn probe(server: &config::Redis, queue: &str) -> Result<u64, DoorError> {
+    let mut server = Server::new(server, queue);
+    // LLEN of another type fails, and of nothing is 0: as the doors will find it.
+    server.ask(cmd("LLEN").arg(queue)).await
+}
+
 /// What an operator must mend: part of the server's answer, and the remedy. Everything else passes by itself (away,
 /// loading, busy, full, a replica, no disk to save to) and is tried again.
 const OPERATOR: &[(&str, &str)] = &[
