@@ -60,7 +60,11 @@ impl Way {
         wait_until_longer("everything arrives", || self.to.length(IN) >= expected.len());
         self.settled();
         assert_once_each(expected, &self.to.items(IN));
-        assert_eq!((self.from.length(OUT), self.from.length(OUT_INTERNAL)), (0, 0), "what was taken is forgotten there");
+        assert_eq!(
+            (self.from.length(OUT), self.from.length(OUT_INTERNAL)),
+            (0, 0),
+            "what was taken is forgotten there"
+        );
     }
 
     /// Waits until nothing is under way: what would come twice has come.
@@ -107,7 +111,10 @@ fn killed(rounds: usize, all: &[String], longest: u64) {
         // Sometimes the next kill finds it still starting.
         if rng.random_bool(0.3) { victim.launch() } else { victim.start() }
     }
-    assert!(under_way > rounds / 3, "only {under_way} of {rounds} kills found something under way: the test is no test");
+    assert!(
+        under_way > rounds / 3,
+        "only {under_way} of {rounds} kills found something under way: the test is no test"
+    );
     eprintln!("{under_way} of {rounds} kills found something under way");
     way.arrived(all);
 }

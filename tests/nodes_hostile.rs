@@ -16,9 +16,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use intelmq_relay::config;
 use intelmq_relay::envelope::{Bounds, Draft, Header, Message, Sealed, Secret, Tlp, seal};
-use intelmq_relay::link::{
-    Answer, Batch, Done, Frame, From, Hello, Mode, Offer, Verdict, Want, decode_length, pack,
-};
+use intelmq_relay::link::{Answer, Batch, Done, Frame, From, Hello, Mode, Offer, Verdict, Want, decode_length, pack};
 use intelmq_relay::net::{Net, Peer, PeerLink, Stream, now};
 use redis_server::Redis;
 use relay::{Relay, wait_until};
@@ -214,7 +212,11 @@ async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
         ("a good one of its own", good.clone(), Verdict::Accepted),
         ("a changed value", patched(&mine(99, |_| {}), b"192.0.2.7", b"192.0.2.8"), Verdict::BadSignature),
         ("a good one of another's", by(&passed_on, &["cert-m"]), Verdict::Accepted),
-        ("no signature", patched(&by(&unsigned, &["cert-m"]), &unsigned.seal().signature, &[0; 64]), Verdict::BadSignature),
+        (
+            "no signature",
+            patched(&by(&unsigned, &["cert-m"]), &unsigned.seal().signature, &[0; 64]),
+            Verdict::BadSignature,
+        ),
         ("a good one", mine(2, |_| {}), Verdict::Accepted),
         ("garbage", Bytes::from_static(b"no envelope"), Verdict::Malformed),
         ("nothing", Bytes::new(), Verdict::Malformed),
