@@ -22,10 +22,13 @@ pub(super) enum Format {
     Json,
 }
 
+/// libp2p's own news at `info` are a line without a text.
+const DEFAULT: &str = "info,libp2p_swarm=warn";
+
 /// Starts logging. `level` is a tracing filter; without one, `RELAY_LOG` has it, else it is `info`.
 pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), CliError> {
     let from_environment = std::env::var("RELAY_LOG").ok().filter(|level| !level.is_empty());
-    let level = level.or(from_environment.as_deref()).unwrap_or("info");
+    let level = level.or(from_environment.as_deref()).unwrap_or(DEFAULT);
     let filter = EnvFilter::try_new(level).map_err(|error| CliError::Usage {
         what: format!("{level:?} is no log level: {error}"),
         remedy: "write error, warn, info, debug or trace, or per module as \"info,intelmq_relay::net=debug\"".into(),
