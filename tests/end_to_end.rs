@@ -15,6 +15,7 @@ mod relay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use events::{assert_once_each, event, event_with, events};
@@ -227,6 +228,58 @@ fn a_queue_over_its_high_water_mark_is_waited_for() {
     assert_once_each(&all, &got);
     // What is given in one step comes on top of the mark.
     assert!(longest <= 500 + 1_024, "{longest} in the queue");
+}
+
+/// By hand, as root: `cargo nextest run --run-ignored only full_disk`
+#[test]
+#[ignore = "mounts a file system, for which it must be root"]
+fn a_full_disk_at_the_receiver_loses_nothing() {
+    let mut way = Way::new();
+    let data = way.b.path("data");
+    let mounted = Mounted::new(&data, "size=200m");
+    way.start();
+    way.b.linked("cert-a");
+    // Room for small commits, not for large ones.
+    let stat = rustix::fs::statvfs(&data).unwrap();
+    let free = stat.f_bavail * stat.f_frsize;
+    fs::write(data.join("filler"), vec![1; (free - RESERVE - (2 << 20)) as usize]).unwrap();
+    let mut all = Vec::new();
+    for round in 0..40 {
+        all.push(event_with(round, &format!("\"output\": \"{}\", ", "x".repeat(900_000))));
+        all.extend((0..50).map(|n| event(40 + 50 * round + n)));
+    }
+    way.from.push(OUT, &all);
+    way.b.says("nothing is taken until there is room");
+    assert!(way.to.length(IN) < all.len());
+    way.b.kill9();
+    way.b.start();
+    way.b.says("nothing is taken until there is room");
+    way.b.terminate();
+    fs::remove_file(data.join("filler")).unwrap();
+    way.b.start();
+    way.arrived(&all);
+    way.b.terminate();
+    drop(mounted);
+}
+
+/// What the store leaves free.
+const RESERVE: u64 = 64 << 20;
+
+/// A file system in memory; unmounted with the value.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(at: &std::path::Path, options: &str) -> Mounted {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+        assert!(status.success(), "mount: {status}");
+        Mounted(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 #[test]
