@@ -75,7 +75,8 @@ impl Policy {
             Reason::NotNamed
         } else if !self.tlp_lets(header, own, named) {
             Reason::Tlp(self.tlp(header))
-        } else if envelope.path().len() > self.hops {
+        } else if envelope.path().len() > self.hops.saturating_add(1) {
+            // We are at the path's end ourselves: our own event has passed nobody.
             Reason::Hops
         } else if share == Share::None {
             Reason::NothingGiven
@@ -175,8 +176,14 @@ mod tests {
     fn hops_end_and_nothing_is_given_by_default() {
         let far = |hops: &[&str]| envelope("far", Some(Tlp::Clear), &[], hops);
         let ask = |envelope: &Envelope, share| policy().shares(envelope, Some(&name("b")), &name("it"), share);
-        assert_eq!(ask(&far(&["b", "me"]), Share::Community), Decision::Give);
-        assert_eq!(ask(&far(&["a", "b", "me"]), Share::Community), Decision::Withhold(Reason::Hops));
+        assert_eq!(ask(&far(&["a", "b", "me"]), Share::Community), Decision::Give);
+        assert_eq!(ask(&far(&["a", "b", "c", "me"]), Share::Community), Decision::Withhold(Reason::Hops));
+        let own_only = |envelope: &Envelope, from: Option<&str>| {
+            let policy = Policy { hops: 0, ..policy() };
+            policy.shares(envelope, from.map(name).as_ref(), &name("it"), Share::Community)
+        };
+        assert_eq!(own_only(&envelope("me", Some(Tlp::Clear), &[], &[]), None), Decision::Give);
+        assert_eq!(own_only(&far(&["me"]), Some("far")), Decision::Withhold(Reason::Hops));
         assert_eq!(ask(&far(&[]), Share::None), Decision::Withhold(Reason::NothingGiven));
         assert_eq!(Share::default(), Share::None);
     }

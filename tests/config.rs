@@ -288,7 +288,7 @@ fn refuses_numbers_out_of_range_or_order() {
             ("[limits]\npath = 0", 5, 8, "out of range"),
             ("[limits]\npath = 8", 5, 8, "longer than limits.path = 8"),
             ("[limits]\nfuture_seconds = 100000", 5, 18, "out of range"),
-            ("[policy]\nhops = 33", 5, 8, "hops at most limits.path"),
+            ("[policy]\nhops = 32", 5, 8, "hops less than limits.path"),
             ("[net]\nmax_pending = 0", 5, 15, "out of range"),
             ("[net]\nping_seconds = 0", 5, 16, "out of range"),
             ("[net]\nping_seconds = nan", 5, 16, "ping_seconds = NaN is out of range"),

@@ -60,6 +60,8 @@ pub struct Bringer {
 pub struct Gate {
     store: Store,
     rules: Arc<RwLock<Arc<Rules>>>,
+    /// Those who wait for room on the disk, in the order in which they were refused.
+    line: Arc<tokio::sync::Mutex<()>>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
 }
@@ -67,7 +69,12 @@ pub struct Gate {
 impl Gate {
     /// A gate before this store.
     pub fn new(store: Store, rules: Rules) -> Gate {
-        Gate { store, rules: Arc::new(RwLock::new(Arc::new(rules))), decided: Arc::new(watch::Sender::new(0)) }
+        Gate {
+            store,
+            rules: Arc::new(RwLock::new(Arc::new(rules))),
+            line: Arc::default(),
+            decided: Arc::new(watch::Sender::new(0)),
+        }
     }
 
     /// The store behind the gate; to read.
@@ -171,8 +178,22 @@ impl Gate {
         self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await.map(|_| ())
     }
 
-    /// Commits, and waits while the disk is full: takers then stop taking, and everything else goes on.
+    /// Commits, and waits while the disk is full: takers then stop taking, and everything else goes on. Nothing
+    /// overtakes what waits, or a link's cursor would stand behind envelopes that are not stored.
     async fn commit(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
+        // Tried, not held: while there is room, many commits are under way at once.
+        let result = if self.line.try_lock().is_ok() { Some(self.store.commit(commit()).await) } else { None };
+        let result = match result {
+            None | Some(Err(StoreError::Full { .. })) => self.commit_in_line(commit).await,
+            Some(result) => result,
+        };
+        self.decided.send_modify(|count| *count += 1);
+        result
+    }
+
+    async fn commit_in_line(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
+        // Unconstrained: a caller whose task has used up tokio's budget must stand in line all the same.
+        let _first = tokio::task::unconstrained(self.line.lock()).await;
         let mut said = false;
         loop {
             match self.store.commit(commit()).await {
@@ -186,7 +207,6 @@ impl Gate {
                     if said && result.is_ok() {
                         tracing::info!("there is room again: taking goes on");
                     }
-                    self.decided.send_modify(|count| *count += 1);
                     return result;
                 }
             }

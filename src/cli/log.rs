@@ -78,6 +78,7 @@ pub(super) enum Quarantine {
     /// An item, whole
     Show {
         /// Its number in the list
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         number: u64,
     },
 }
@@ -134,18 +135,19 @@ pub(super) fn export(options: &Options, export: Export) -> Result<ExitCode, CliE
 }
 
 pub(super) fn quarantine(options: &Options, command: Quarantine) -> Result<ExitCode, CliError> {
+    let one = matches!(command, Quarantine::Show { .. });
     let (after, form, most) = match command {
         Quarantine::List { json } => (0, if json { Form::Json(Shape::Bare) } else { Form::Line }, usize::MAX),
         Quarantine::Show { number } => {
             // Its six lines, and not those of the next one.
-            (number.saturating_sub(1), Form::Full, 6)
+            (number - 1, Form::Full, 6)
         }
     };
     let lines = put(options, Question { ask: Ask::Quarantine(after), form }, None, most)?;
     if lines == 0 {
-        eprintln!("nothing is in quarantine{}", if after > 0 { " under this number" } else { "" });
+        eprintln!("nothing is in quarantine{}", if one { " under this number" } else { "" });
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if one && lines == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {

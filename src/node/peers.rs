@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::sync::watch;
@@ -19,6 +19,9 @@ use crate::net::{LinkEnd, Partner, PeerLink};
 
 /// The pause before a link that ended is opened again; random within, so that two nodes do not keep step.
 const AGAIN: (u64, u64) = (50, 2_000);
+
+/// A link that lasted less than this is followed by that pause on the accepting side too.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A peer's task, and what is counted about it.
 pub(super) struct Peer {
@@ -88,7 +91,7 @@ async fn keep(core: Arc<Core>, partner: Arc<Partner>, mut link: PeerLink) {
     let opens = core.sealer.secret.key() < partner.bringer.key;
     let mut said = None;
     while let Some(stream) = link.next().await {
-        let before = partner.traffic().links;
+        let (before, begun) = (partner.traffic().links, Instant::now());
         let end = tokio::select! {
             end = core.exchange.run(stream, opens, &partner) => Some(end),
             () = link.superseded() => None,
@@ -119,7 +122,8 @@ async fn keep(core: Arc<Core>, partner: Arc<Partner>, mut link: PeerLink) {
             }
         }
         let pause = rand::rng().random_range(AGAIN.0..AGAIN.1);
-        if opens {
+        // A peer that opens and ends links without end would have two lines of our log for each.
+        if opens || begun.elapsed() < SHORT {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }

@@ -447,6 +447,27 @@ async fn a_full_disk_means_later_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_overtakes_what_a_full_disk_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    store.commit(entries([draft(1, 100)])).await.unwrap();
+    let stat = rustix::fs::statvfs(dir.path()).unwrap();
+    // Room for little, as long as nobody else takes or frees tens of megabytes in this moment.
+    store.inner.shared.set_reserve(stat.f_bavail * stat.f_frsize - (32 << 20));
+    let cursor = |to: &str| vec![(Cursor::Sink("it".parse().unwrap()), to.as_bytes().to_vec())];
+    // Too large to go to the disk together with what comes after it.
+    let large = Commit { cursors: cursor("large"), ..entries((2..20).map(|n| draft(n, 900_000))) };
+    let small = Commit { cursors: cursor("small"), ..entries([draft(100, 100)]) };
+    let (large, small) = tokio::join!(store.commit(large), store.commit(small));
+    assert!(matches!(large, Err(StoreError::Full { .. })), "{large:?}");
+    assert!(matches!(small, Err(StoreError::Full { .. })), "{small:?}");
+    assert_eq!((store.head(), store.cursor(&Cursor::Sink("it".parse().unwrap())).await.unwrap()), (1, None));
+    // Who knows of the refusal decides itself what comes first.
+    store.inner.shared.set_reserve(shared::RESERVE);
+    assert_eq!(store.commit(entries([draft(100, 100)])).await.unwrap(), [Appended::New(2)]);
+}
+
+#[tokio::test]
 async fn an_error_while_writing_stops_every_later_commit() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;

@@ -1,7 +1,8 @@
 //! The writer: the one thread that changes the store.
 //!
 //! Owns the order of commits, which of them go to the disk together, and what everybody may know afterwards. It must
-//! never answer before the disk has it, and never write again after an error.
+//! never answer before the disk has it, never write again after an error, and never let a commit overtake one that was
+//! refused for want of room: the cursor of the later one would stand behind the entries of the earlier one.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -30,11 +31,14 @@ pub(super) struct Queue {
     turn: tokio::sync::Mutex<()>,
     room: Arc<Semaphore>,
     jobs: Mutex<Option<SyncSender<Job>>>,
+    refusals: Arc<Mutex<u64>>,
 }
 
 struct Job {
     work: Work,
     room: OwnedSemaphorePermit,
+    /// How many refusals for want of room there had been when it was handed in.
+    after: u64,
 }
 
 enum Work {
@@ -50,8 +54,10 @@ impl Queue {
             turn: tokio::sync::Mutex::new(()),
             room: Arc::new(Semaphore::new(PENDING_KIB)),
             jobs: Mutex::new(Some(jobs)),
+            refusals: Arc::default(),
         };
-        (queue, Jobs(receiver))
+        let refusals = queue.refusals.clone();
+        (queue, Jobs { receiver, refusals })
     }
 
     /// Hands in a commit and waits for the answer.
@@ -67,7 +73,7 @@ impl Queue {
 
     /// No job comes after this; the writer ends when it has done those that wait.
     pub(super) fn close(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.jobs).take();
     }
 
     async fn ask<T>(
@@ -83,10 +89,11 @@ impl Queue {
             let kib = bytes.div_ceil(1024).clamp(LEAST_KIB, PENDING_KIB) as u32;
             let room = unconstrained(self.room.clone().acquire_many_owned(kib)).await;
             let room = room.map_err(|_| StoreError::Closed)?;
-            let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let jobs = lock(&self.jobs);
             let jobs = jobs.as_ref().ok_or(StoreError::Closed)?;
             // Never full: the channel holds as many jobs as there can be permits. So an error means: no writer.
-            jobs.try_send(Job { work: work(reply), room }).map_err(|_| ended())?;
+            let refusals = lock(&self.refusals);
+            jobs.try_send(Job { work: work(reply), room, after: *refusals }).map_err(|_| ended())?;
         }
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
@@ -97,12 +104,18 @@ fn ended() -> StoreError {
 }
 
 /// The writer's end of the queue.
-pub(super) struct Jobs(Receiver<Job>);
+pub(super) struct Jobs {
+    receiver: Receiver<Job>,
+    refusals: Arc<Mutex<u64>>,
+}
 
 /// The thread's state.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Job>,
+    refusals: Arc<Mutex<u64>>,
+    /// The last one, for those that were handed in before it.
+    refusal: Option<StoreError>,
     ends: Ends,
     /// Taken from the queue, but not for the group that was being gathered.
     held: Option<Job>,
@@ -112,6 +125,7 @@ pub(super) struct Writer {
 
 struct Asked {
     commit: Commit,
+    after: u64,
     reply: oneshot::Sender<Result<Vec<Appended>, StoreError>>,
     /// Given back when the caller has its answer.
     _room: OwnedSemaphorePermit,
@@ -119,7 +133,8 @@ struct Asked {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, jobs: Jobs, ends: Ends) -> Writer {
-        Writer { shared, jobs: jobs.0, ends, held: None, expected: 1 }
+        let Jobs { receiver, refusals } = jobs;
+        Writer { shared, jobs: receiver, refusals, refusal: None, ends, held: None, expected: 1 }
     }
 
     /// Works until the queue is closed and empty.
@@ -131,7 +146,7 @@ impl Writer {
                     let _ = reply.send(self.expire(now));
                 }
                 Work::Commit(commit, reply) => {
-                    let group = self.gather(Asked { commit, reply, _room: job.room });
+                    let group = self.gather(Asked { commit, after: job.after, reply, _room: job.room });
                     self.commit(group);
                 }
             }
@@ -161,18 +176,29 @@ impl Writer {
                 break;
             };
             if events + commit.events() > config.commit_events || bytes + commit.bytes() > GROUP_BYTES {
-                self.held = Some(Job { work: Work::Commit(commit, reply), room: job.room });
+                self.held = Some(Job { work: Work::Commit(commit, reply), ..job });
                 break;
             }
             events += commit.events();
             bytes += commit.bytes();
-            group.push(Asked { commit, reply, _room: job.room });
+            group.push(Asked { commit, after: job.after, reply, _room: job.room });
         }
         self.expected = group.len();
         group
     }
 
     fn commit(&mut self, mut group: Vec<Asked>) {
+        if let Some(refusal) = self.refusal.clone() {
+            let refusals = *lock(&self.refusals);
+            let late: Vec<Asked>;
+            (late, group) = group.into_iter().partition(|asked| asked.after < refusals);
+            for asked in late {
+                let _ = asked.reply.send(Err(refusal.clone()));
+            }
+            if group.is_empty() {
+                return;
+            }
+        }
         let commits = group.iter_mut().map(|asked| std::mem::take(&mut asked.commit)).collect();
         match self.write(commits) {
             Ok(answers) => {
@@ -182,6 +208,13 @@ impl Writer {
                 }
             }
             Err(error) => {
+                // Nothing is handed in meanwhile: what was handed in before is refused too, and whoever hands in
+                // something after it can know of the refusal.
+                let mut refusals = lock(&self.refusals);
+                if matches!(error, StoreError::Full { .. }) {
+                    *refusals += 1;
+                    self.refusal = Some(error.clone());
+                }
                 for asked in group {
                     let _ = asked.reply.send(Err(error.clone()));
                 }
@@ -229,4 +262,8 @@ impl Writer {
             })())
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -163,9 +163,14 @@ async fn ask_store(
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     let store = Store::open(data, config).await.map_err(|error| error.to_string())?;
+    // Nothing comes to a store that we hold, and while we hold it the node cannot start.
+    let mut question = question.clone();
+    if let Ask::Log { follow, .. } = &mut question.ask {
+        *follow = false;
+    }
     let (reader, mut writer) = tokio::io::duplex(64 << 10);
     let answer = async {
-        let result = question::answer(question, &store, None, &mut writer).await;
+        let result = question::answer(&question, &store, None, &mut writer).await;
         drop(writer);
         result
     };

@@ -63,6 +63,28 @@ impl Redis {
         self.try_connect().expect("redis-server answers")
     }
 
+    /// Puts items into a queue as IntelMQ does.
+    pub fn push(&self, queue: &str, items: &[String]) {
+        let mut connection = self.connect();
+        for some in items.chunks(500) {
+            redis::cmd("LPUSH").arg(queue).arg(some).exec(&mut connection).unwrap();
+        }
+    }
+
+    /// What is in a queue, the oldest first.
+    pub fn items(&self, queue: &str) -> Vec<String> {
+        let items: redis::RedisResult<Vec<String>> =
+            redis::cmd("LRANGE").arg(queue).arg(0).arg(-1).query(&mut self.connect());
+        let mut items = items.unwrap();
+        items.reverse();
+        items
+    }
+
+    /// How long a queue is.
+    pub fn length(&self, queue: &str) -> usize {
+        redis::cmd("LLEN").arg(queue).query(&mut self.connect()).unwrap()
+    }
+
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();

@@ -102,11 +102,12 @@ fn orders(config: &Config, found: &mut Found) {
             "make dial_min_seconds at most dial_max_seconds",
         );
     }
-    if config.policy.hops > limits.path {
+    // We add our own name to the nodes that it has passed.
+    if config.policy.hops >= limits.path {
         found.add(
             "policy.hops limits.path",
             format!("{} hops make a path longer than limits.path = {}", config.policy.hops, limits.path),
-            "make hops at most limits.path",
+            "make hops less than limits.path",
         );
     }
 }

@@ -1,0 +1,376 @@
+//! A node as a process, and a peer in its list that does not keep to the rules: what it sends is told from what is good,
+//! is counted, and reaches nobody. And a peer that may do one thing to others' events: hide fields.
+
+#![allow(clippy::unwrap_used)] // A test that fails may panic, in what it calls too.
+
+#[path = "support/redis.rs"]
+#[allow(dead_code)] // Other tests use the rest of it.
+mod redis_server;
+#[path = "support/relay.rs"]
+#[allow(dead_code)]
+mod relay;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use intelmq_relay::config;
+use intelmq_relay::envelope::{Bounds, Draft, Header, Message, Sealed, Secret, Tlp, seal};
+use intelmq_relay::link::{Answer, Batch, Done, Frame, From, Hello, Mode, Offer, Verdict, Want, decode_length, pack};
+use intelmq_relay::net::{Net, Peer, PeerLink, Stream, now};
+use redis_server::Redis;
+use relay::{Relay, wait_until};
+use serde_bytes::ByteBuf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+const FRAME: usize = 4 << 20;
+const DAY: u64 = 24 * 3600 * 1000;
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(50), future).await.expect("it took too long")
+}
+
+/// A peer of a relay, by hand.
+struct Hand {
+    name: &'static str,
+    secret: Secret,
+    net: Option<(Net, PeerLink)>,
+    stream: Option<Stream>,
+    buffer: BytesMut,
+    no: u64,
+}
+
+impl Hand {
+    /// A peer of this name, which `relay` has in its list, and gives what a community has.
+    fn listed_by(relay: &Relay, name: &'static str) -> Hand {
+        let secret = secret(name);
+        relay.expect(0, &["peer", "add", name, &secret.key().to_string(), "--give", "community"]);
+        Hand { name, secret, net: None, stream: None, buffer: BytesMut::new(), no: 0 }
+    }
+
+    /// Dials the relay, and says hello in the right order.
+    async fn link(&mut self, relay: &Relay) {
+        if self.net.is_none() {
+            let peer = Peer {
+                name: relay.name.parse().unwrap(),
+                key: relay.key.parse().unwrap(),
+                addresses: vec![relay.address.clone()],
+            };
+            let config =
+                config::Net { dial_min_seconds: 0.05, dial_max_seconds: 0.2, listen: vec![], ..Default::default() };
+            let net = Net::start(&config, &self.secret, vec![peer]).await.unwrap();
+            let link = net.link(&relay.key.parse().unwrap()).unwrap();
+            self.net = Some((net, link));
+        }
+        drop(self.stream.take());
+        self.buffer.clear();
+        self.no = 0;
+        // A stream that the relay opened before it knew that the last one had ended may be there first.
+        while !within(self.hello(relay)).await {}
+        self.send(Frame::Pull(From::Now)).await;
+        assert!(matches!(self.receive().await, Some(Frame::Pull(_))));
+    }
+
+    async fn hello(&mut self, relay: &Relay) -> bool {
+        self.buffer.clear();
+        self.stream = self.net.as_mut().unwrap().1.next().await;
+        let hello = Hello {
+            node: self.name.parse().unwrap(),
+            software: "by hand".into(),
+            log: Uuid::from_u128(1),
+            envelope_bytes: 1 << 20,
+            frame_bytes: FRAME as u64,
+        };
+        if self.secret.key() < relay.key.parse().unwrap() {
+            self.send(Frame::Hello(hello)).await;
+            matches!(self.receive().await, Some(Frame::HelloAck(_)))
+        } else {
+            let said = matches!(self.receive().await, Some(Frame::Hello(_)));
+            self.send(Frame::HelloAck(hello)).await;
+            said
+        }
+    }
+
+    async fn send(&mut self, frame: Frame) {
+        self.write(&frame.encode()).await;
+    }
+
+    /// Where the relay has hung up, the next read says so.
+    async fn write(&mut self, bytes: &[u8]) {
+        let stream = self.stream.as_mut().unwrap();
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.flush().await;
+    }
+
+    /// The next frame; none when the relay has hung up.
+    async fn receive(&mut self) -> Option<Frame> {
+        within(async {
+            loop {
+                if let Some(length) = decode_length(&mut self.buffer, FRAME).unwrap() {
+                    let frame = Frame::decode(&self.buffer[..length]).unwrap();
+                    self.buffer.advance(length);
+                    return Some(frame);
+                }
+                if self.stream.as_mut().unwrap().read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends a batch, and returns the verdicts; with what the relay answered to the offers.
+    async fn batch(&mut self, offers: Vec<Offer>, whole: &[Bytes]) -> (Vec<(u16, Answer)>, Vec<Verdict>) {
+        self.no += 1;
+        let slots = (offers.len() as u16)..;
+        let whole = pack(slots.zip(whole));
+        self.send(Frame::Batch(Batch { no: self.no, offers, whole, token: ByteBuf::from([7; 64]) })).await;
+        let mut answers = Vec::new();
+        loop {
+            match self.receive().await.expect("the relay keeps the link") {
+                Frame::Want(Want { answers: more, .. }) => answers.extend(more),
+                Frame::Done(done) => {
+                    assert_eq!(done.no, self.no);
+                    return (answers, done.verdicts);
+                }
+                Frame::Beat(_) => {}
+                Frame::Batch(batch) => {
+                    let count = batch.offers.len() + usize::from(!batch.whole.is_empty());
+                    let verdicts = vec![Verdict::Accepted; count];
+                    self.send(Frame::Done(Done { no: batch.no, verdicts, mode: Mode::Offer })).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn give(&mut self, whole: &[Bytes]) -> Vec<Verdict> {
+        self.batch(Vec::new(), whole).await.1
+    }
+
+    /// Waits until the relay hangs up.
+    async fn hung_up(&mut self) {
+        while self.receive().await.is_some() {}
+    }
+}
+
+fn secret(name: &str) -> Secret {
+    let mut seed = [5; 32];
+    seed[..name.len()].copy_from_slice(name.as_bytes());
+    Secret::from_seed(&seed)
+}
+
+/// An event sealed by `secret`, as `change` has the header; `way` are the nodes after the origin.
+fn sealed(secret: &Secret, origin: &str, number: usize, change: impl FnOnce(&mut Header)) -> Sealed {
+    let text = format!(
+        "{{\"source.ip\": \"192.0.2.7\", \"extra.number\": {number}, \"extra.hush\": \"s3cret\", \"raw\": \"QUJD\"}}"
+    );
+    sealed_text(secret, origin, &text, change)
+}
+
+fn sealed_text(secret: &Secret, origin: &str, text: &str, change: impl FnOnce(&mut Header)) -> Sealed {
+    let message = Message::read(text.as_bytes()).unwrap();
+    let mut header = message.header(&origin.parse().unwrap(), Uuid::new_v4(), now());
+    header.tlp = Some(Tlp::Green);
+    change(&mut header);
+    let bounds = Bounds { bytes: 64 << 20, fields: 4096, path: 32 };
+    let draft = Draft::new(header, message.fields, &bounds).unwrap();
+    seal(secret, vec![draft], &mut rand::rng()).remove(0)
+}
+
+fn by(sealed: &Sealed, way: &[&str]) -> Bytes {
+    way.iter().fold(sealed.clone(), |sealed, node| sealed.with_hop(&node.parse().unwrap())).bytes().clone()
+}
+
+/// The bytes with one part of them replaced.
+fn patched(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
+    let at = bytes.windows(old.len()).position(|part| part == old).expect("it is there");
+    [&bytes[..at], new, &bytes[at + old.len()..]].concat().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
+    let redis = Redis::start();
+    let mut node = Relay::init("cert-c");
+    node.gives(&redis.config(), "in", "shape = \"bare\"\n");
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    let (ours, other) = (secret("cert-m"), secret("cert-o"));
+    node.and(&format!("[[origin]]\nname = \"cert-o\"\nkey = \"{}\"", other.key()));
+    node.start();
+    hand.link(&node).await;
+
+    let refused = |rule: &str| Verdict::Refused(rule.into());
+    let mine = |number, change: fn(&mut Header)| by(&sealed(&ours, "cert-m", number, change), &[]);
+    let theirs = |change: fn(&mut Header)| by(&sealed(&other, "cert-o", 99, change), &["cert-m"]);
+    let good = mine(0, |_| {});
+    let passed_on = sealed(&other, "cert-o", 1, |_| {});
+    let for_others = mine(99, |header| header.to = vec!["cert-x".parse().unwrap()]);
+    let unsigned = sealed(&other, "cert-o", 99, |_| {});
+    let big = format!("{{\"raw\": \"{}\"}}", "A".repeat(1 << 20));
+    let cases: Vec<(&str, Bytes, Verdict)> = vec![
+        ("a good one of its own", good.clone(), Verdict::Accepted),
+        ("a changed value", patched(&mine(99, |_| {}), b"192.0.2.7", b"192.0.2.8"), Verdict::BadSignature),
+        ("a good one of another's", by(&passed_on, &["cert-m"]), Verdict::Accepted),
+        (
+            "no signature",
+            patched(&by(&unsigned, &["cert-m"]), &unsigned.seal().signature, &[0; 64]),
+            Verdict::BadSignature,
+        ),
+        ("a good one", mine(2, |_| {}), Verdict::Accepted),
+        ("garbage", Bytes::from_static(b"no envelope"), Verdict::Malformed),
+        ("nothing", Bytes::new(), Verdict::Malformed),
+        ("a part", good.slice(..good.len() - 1), Verdict::Malformed),
+        ("something behind it", [&good[..], b"\0"].concat().into(), Verdict::Malformed),
+        ("a replay", good.clone(), Verdict::Duplicate),
+        ("one of nobody's", by(&sealed(&secret("nobody"), "nobody", 99, |_| {}), &["cert-m"]), Verdict::UnknownOrigin),
+        ("another's name", by(&sealed(&ours, "cert-o", 99, |_| {}), &["cert-m"]), Verdict::UnknownOrigin),
+        ("our name", by(&sealed(&ours, "cert-c", 99, |_| {}), &["cert-m"]), Verdict::Loop),
+        ("a way that does not lead here", by(&sealed(&other, "cert-o", 99, |_| {}), &[]), Verdict::Malformed),
+        ("a long way", by(&sealed(&other, "cert-o", 99, |_| {}), &["cert-m"; 40]), Verdict::TooBig),
+        ("too big", by(&sealed_text(&ours, "cert-m", &big, |_| {}), &[]), Verdict::TooBig),
+        ("too old", mine(99, |header| header.time -= 11 * DAY), Verdict::TooOld),
+        ("of tomorrow", mine(99, |header| header.time += DAY), Verdict::FromTheFuture),
+        ("RED, not named", mine(99, |header| header.tlp = Some(Tlp::Red)), refused("tlp-red")),
+        ("AMBER, passed on", theirs(|header| header.tlp = Some(Tlp::Amber)), refused("tlp-amber")),
+        ("for others", for_others.clone(), refused("not-named")),
+        ("a good last one", mine(3, |_| {}), Verdict::Accepted),
+    ];
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    // One by one, and in the same batch.
+    for (what, envelope, expected) in &cases[..9] {
+        let verdicts = hand.give(&[envelope.clone()]).await;
+        assert_eq!(verdicts, [expected.clone()], "{what}");
+    }
+    let envelopes: Vec<Bytes> = cases[9..].iter().map(|(_, envelope, _)| envelope.clone()).collect();
+    let verdicts = hand.give(&envelopes).await;
+    for ((what, _, expected), verdict) in cases[9..].iter().zip(&verdicts) {
+        assert_eq!(verdict, expected, "{what}");
+    }
+    assert_eq!(hand.give(&[for_others]).await, [Verdict::Duplicate], "it is remembered");
+    counts.insert("duplicate".into(), 1);
+    for (_, _, verdict) in &cases {
+        *counts.entry(verdict.to_string()).or_default() += 1;
+    }
+    let status = node.status_when("it counts", |status| status["sinks"]["to-in"]["seq"] == status["head"]);
+    let taken: BTreeMap<String, u64> = serde_json::from_value(status["peers"]["cert-m"]["taken"].clone()).unwrap();
+    assert_eq!(taken, counts);
+    assert_eq!((&status["head"], &status["peers"]["cert-m"]["links"]), (&4.into(), &1.into()), "{status:#}");
+    let delivered = redis.items("in");
+    let numbers: Vec<_> = [0, 1, 2, 3].map(|number| format!("\"extra.number\": {number},")).into();
+    assert!(delivered.len() == 4 && delivered.iter().zip(&numbers).all(|(a, b)| a.contains(b)), "{delivered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_out_of_place_end_the_link_and_nothing_else() {
+    let redis = Redis::start();
+    let mut node = Relay::init("cert-c");
+    node.takes(&redis.config(), "out", "tlp = \"GREEN\"");
+    node.gives(&redis.config(), "in", "");
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    let mut good_peer = Hand::listed_by(&node, "cert-n");
+    node.start();
+    good_peer.link(&node).await;
+    let ours = secret("cert-m");
+    let token = || ByteBuf::from([7; 64]);
+    let offer = |slot, origin: &str| Offer(slot, origin.parse().unwrap(), Uuid::new_v4(), 900, 0);
+    let batch = |no, offers, whole| Frame::Batch(Batch { no, offers, whole, token: token() }).encode();
+    let wrong: Vec<(&str, Vec<u8>)> = vec![
+        ("a batch out of turn", batch(9, vec![offer(0, "cert-m")], vec![])),
+        ("an empty batch", batch(1, vec![], vec![])),
+        ("a slot twice", batch(1, vec![offer(0, "cert-m"), offer(0, "cert-m")], vec![])),
+        ("a broken body", batch(1, vec![], vec![1, 2, 3])),
+        ("a body unasked", Frame::Bodies(intelmq_relay::link::Bodies { no: 1, packed: vec![] }).encode()),
+        ("a second pull", Frame::Pull(From::All).encode()),
+        ("an answer to nothing", Frame::Done(Done { no: 1, verdicts: vec![], mode: Mode::Offer }).encode()),
+        ("a hello too many", Frame::Refuse("why?".into()).encode()),
+        ("an unknown kind", vec![1, 99]),
+        ("a frame without end", vec![0xff, 0xff, 0xff, 0xff, 0x7f]),
+        ("no varint", vec![0xff; 16]),
+        ("no CBOR", vec![3, 4, 0xff, 0xff]),
+    ];
+    let links = wrong.len() as u64;
+    for (what, bytes) in wrong {
+        hand.link(&node).await;
+        hand.write(&bytes).await;
+        hand.hung_up().await;
+        let said = node.says("link down");
+        assert_eq!((&said["peer"], &said["level"]), (&"cert-m".into(), &"INFO".into()), "{what}: {said}");
+        eprintln!("{what}: {}", said["reason"]);
+    }
+    // What is offered in the name of others.
+    hand.link(&node).await;
+    let (answers, verdicts) = hand.batch(vec![offer(0, "cert-c"), offer(1, "nobody")], &[]).await;
+    let expected = [Verdict::Loop, Verdict::UnknownOrigin];
+    assert_eq!(verdicts, expected);
+    assert_eq!(answers, [(0, Answer::Refuse(Verdict::Loop)), (1, Answer::Refuse(Verdict::UnknownOrigin))]);
+    let good = by(&sealed(&ours, "cert-m", 7, |_| {}), &[]);
+    assert_eq!(hand.give(&[good]).await, [Verdict::Accepted]);
+
+    // Our own event comes back.
+    redis.push("out", &["{\"extra.number\": 1, \"__type\": \"Event\"}".into()]);
+    let Some(Frame::Batch(own)) = hand.receive().await else { panic!("the relay gives its own") };
+    assert_eq!((own.no, own.offers.len(), own.whole.is_empty()), (1, 0, false));
+    let verdicts = vec![Verdict::Accepted];
+    hand.send(Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer })).await;
+
+    let status = node.status_when("it is delivered", |status| status["sinks"]["to-in"]["seq"] == status["head"]);
+    assert_eq!(status["peers"]["cert-m"]["links"], links + 1);
+    assert_eq!(status["peers"]["cert-n"]["links"], 1, "the good peer's link stayed up");
+    assert_eq!(redis.length("in"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_hides_fields_and_another_brings_them() {
+    let redis = Redis::start();
+    let mut node = Relay::init("cert-c");
+    node.gives(&redis.config(), "once", "");
+    node.gives(&redis.config(), "fuller", "completions = true\nshape = \"extra\"\n");
+    let (mut hides, mut shows) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
+    let origin = secret("cert-o");
+    node.and(&format!("[[origin]]\nname = \"cert-o\"\nkey = \"{}\"", origin.key()));
+    node.start();
+    hides.link(&node).await;
+    shows.link(&node).await;
+
+    let whole = sealed(&origin, "cert-o", 1, |_| {});
+    let hidden = whole.hide(|key| key == "extra.hush" || key == "raw");
+    let less = whole.hide(|key| key != "extra.number");
+    let id = whole.header().id.to_string();
+    let secrets = ["extra.hush", "s3cret", "QUJD"];
+    let bytes = by(&hidden, &["cert-m"]);
+    for text in secrets {
+        assert!(!bytes.windows(text.len()).any(|part| part == text.as_bytes()), "{text} is in the bytes");
+    }
+    assert_eq!(hides.give(&[bytes.clone()]).await, [Verdict::Accepted]);
+    // What hides more is nothing new, and what claims to hide less without a seal that fits is nothing at all.
+    assert_eq!(shows.give(&[by(&less, &["cert-n"])]).await, [Verdict::Duplicate]);
+    let forged = patched(&by(&whole, &["cert-n"]), b"s3cret", b"forged");
+    assert_eq!(shows.give(&[forged]).await, [Verdict::BadSignature]);
+
+    let show = node.expect(0, &["show", &id]);
+    for says in ["2 hidden", "seal      valid", "(hidden)", "from      cert-m", "way       !cert-o!cert-m!cert-c"] {
+        assert!(show.contains(says), "{says} is not in\n{show}");
+    }
+    for shape in ["iep04", "proposed", "typed", "bare", "extra"] {
+        let export = node.expect(0, &["export", "--shape", shape]);
+        assert!(export.contains("192.0.2.7") && secrets.iter().all(|text| !export.contains(text)), "{export}");
+    }
+
+    // The whole of it, by another way: once. The sinks differ in what they want of it.
+    let fuller = by(&whole, &["cert-n"]);
+    assert_eq!(shows.give(&[fuller.clone(), fuller.clone()]).await, [Verdict::Completed, Verdict::Duplicate]);
+    assert_eq!(hides.give(&[bytes]).await, [Verdict::Duplicate]);
+    wait_until("the second copy", || redis.length("fuller") >= 2);
+    node.status_when("all is delivered", |status| {
+        status["sinks"]["to-once"]["seq"] == status["head"] && status["sinks"]["to-fuller"]["seq"] == status["head"]
+    });
+    let (once, twice) = (redis.items("once"), redis.items("fuller"));
+    assert_eq!((once.len(), twice.len()), (1, 2));
+    assert!(!once[0].contains("s3cret") && once[0].contains("\"extra.number\": 1"), "{once:?}");
+    assert!(!twice[0].contains("s3cret") && twice[0].contains("\"extra.relay.hidden\": 2"), "{twice:?}");
+    assert!(twice[1].contains("\"extra.hush\": \"s3cret\"") && !twice[1].contains("relay.hidden"), "{twice:?}");
+    let show = node.expect(0, &["show", &format!("cert-o:intelmq:{id}")]);
+    assert!(show.contains("(a fuller copy)") && show.matches("seal      valid").count() == 2, "{show}");
+    assert_eq!(node.status()["peers"]["cert-n"]["taken"]["completed"], 1);
+}
