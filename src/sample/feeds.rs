@@ -5,15 +5,15 @@ use super::draft::Draft;
 /// Writes an event of a feed that chance picks.
 pub(super) fn describe(draft: &mut Draft) {
     match draft.dice.below(100) {
-        0..38 => open_service(draft),
-        38..56 => infected_system(draft),
-        56..63 => vulnerable_system(draft),
-        63..73 => brute_force(draft),
-        73..82 => blacklist(draft),
-        82..88 => phishing(draft),
-        88..92 => ddos(draft),
-        92..97 => scanner(draft),
-        97..99 => dropzone(draft),
+        0..33 => open_service(draft),
+        33..50 => infected_system(draft),
+        50..55 => vulnerable_system(draft),
+        55..66 => brute_force(draft),
+        66..80 => blacklist(draft),
+        80..86 => phishing(draft),
+        86..90 => ddos(draft),
+        90..96 => scanner(draft),
+        96..98 => dropzone(draft),
         _ => c2_server(draft),
     }
 }
@@ -55,21 +55,24 @@ fn source(draft: &mut Draft) {
     let asn = draft.dice.below(400_000) + 1;
     draft.number("source.asn", "asn", asn);
     draft.cell("source.geolocation.cc", "geo", place.0);
-    if draft.dice.chance(60) {
+    if draft.dice.chance(20) {
         draft.cell("source.geolocation.region", "region", place.1);
         draft.cell("source.geolocation.city", "city", place.2);
+    } else {
+        draft.unread("region", place.1);
+        draft.unread("city", place.2);
     }
     if draft.dice.chance(8) {
         draft.json("source.geolocation.latitude", place.3);
     }
-    if draft.dice.chance(25) {
+    if draft.dice.chance(15) {
         draft.text("source.network", ip.network());
     }
-    if draft.dice.chance(35) {
+    if draft.dice.chance(20) {
         let host = draft.dice.host();
         draft.cell("source.reverse_dns", "hostname", host);
     }
-    if draft.dice.chance(30) {
+    if draft.dice.chance(15) {
         let host = draft.dice.host();
         draft.text("source.abuse_contact", format_args!("abuse@{host}"));
     }
@@ -97,13 +100,13 @@ fn open_service(draft: &mut Draft) {
     draft.cell("protocol.transport", "protocol", transport);
     draft.text("protocol.application", application);
     class(draft, "vulnerable", "vulnerable-system", identifier);
-    draft.cell("extra.tag", "tag", tag);
+    draft.unread("tag", tag);
     draft.unread("severity", "medium");
     if application == "https" {
         certificate(draft);
     }
     details(draft);
-    draft.raw();
+    rest(draft);
 }
 
 /// Some of what a scan finds, of every JSON type.
@@ -112,29 +115,33 @@ fn details(draft: &mut Draft) {
     const TITLES: &[&str] = &["Anmeldung – Büro", "Web Interface", "🔥 Camera 🔥", "Κάμερα", "Index of /", "\"Admin\""];
     const SECTORS: &[&str] =
         &["Communications, Service Provider, and Hosting Service", "Education", "Health", "Retail"];
-    let naics = 510_000 + draft.dice.below(9_999);
-    draft.number("extra.source.naics", "naics", naics);
-    let sector = draft.dice.pick(SECTORS);
-    draft.cell("extra.source.sector", "sector", sector);
-    if draft.dice.chance(50) {
+    let (naics, sector) = (510_000 + draft.dice.below(9_999), draft.dice.pick(SECTORS));
+    if draft.dice.chance(20) {
+        draft.number("extra.source.naics", "naics", naics);
+        draft.cell("extra.source.sector", "sector", sector);
+    } else {
+        draft.unread("naics", naics);
+        draft.unread("sector", sector);
+    }
+    if draft.dice.chance(30) {
         let vendor = draft.dice.pick(VENDORS);
         draft.cell("extra.device_vendor", "device_vendor", vendor);
         draft.cell("extra.device_type", "device_type", "network attached storage");
         let (major, minor) = (draft.dice.below(9), draft.dice.below(30));
         draft.cell("extra.device_version", "device_version", format_args!("{major}.{minor}"));
     }
-    if draft.dice.chance(45) {
+    if draft.dice.chance(30) {
         let (size, factor) = (draft.dice.below(4096), draft.dice.below(900));
         draft.number("extra.response_size", "response_size", size);
         draft.number("extra.amplification", "amplification", format_args!("{}.{}", factor / 10, factor % 10));
     }
-    if draft.dice.chance(35) {
+    if draft.dice.chance(20) {
         let title = draft.dice.pick(TITLES);
         draft.cell("extra.http_title", "http_title", title);
         draft.number("extra.http_code", "http_code", 200);
         draft.cell("extra.content_type", "content_type", "text/html; charset=utf-8");
     }
-    if draft.dice.chance(30) {
+    if draft.dice.chance(20) {
         let hex = draft.dice.hex(62);
         draft.cell("extra.jarm", "jarm", hex);
     }
@@ -147,10 +154,19 @@ fn details(draft: &mut Draft) {
         .to_string();
         draft.json("extra.device_state", value);
     }
-    let packets = draft.dice.below(9) + 1;
+}
+
+/// What Shadowserver's reports have beside, and the parser leaves in `raw`.
+fn rest(draft: &mut Draft) {
+    let (packets, payload, request) = (draft.dice.below(9) + 1, draft.dice.hex(64), draft.dice.hex(32));
     draft.unread("packets", packets);
+    draft.unread("payload_sha256", payload);
+    draft.unread("request_id", request);
     draft.unread("sic", 0);
     draft.unread("source_set", "IPV4,INTERNET-WIDE,DAILY");
+    draft.unread("hostname_source", "ptr");
+    draft.unread("asn_name", "EXAMPLE-AS Example Telecommunications Ges.m.b.H. & Co KG");
+    draft.raw();
 }
 
 fn certificate(draft: &mut Draft) {
@@ -161,9 +177,10 @@ fn certificate(draft: &mut Draft) {
     draft.number("extra.cert_serial", "cert_serial", (u128::from(high) << 64) | u128::from(low));
     let until = draft.read_at + draft.dice.below(300) * 86_400;
     draft.time("extra.cert_expiration_date", "cert_expiration_date", until);
-    draft.cell("extra.cipher_suite", "cipher_suite", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
-    let own = draft.dice.chance(40);
-    draft.number("extra.self_signed", "self_signed", own);
+    draft.unread("cipher_suite", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
+    if draft.dice.chance(30) {
+        draft.number("extra.self_signed", "self_signed", true);
+    }
 }
 
 /// Hosts that called a sinkhole.
@@ -186,17 +203,17 @@ fn infected_system(draft: &mut Draft) {
     draft.cell("malware.name", "infection", family);
     draft.cell("protocol.transport", "protocol", "tcp");
     class(draft, "malicious-code", "infected-system", family);
-    if draft.dice.chance(70) {
+    if draft.dice.chance(40) {
         let browser = "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Trident/4.0; SLCC2; .NET CLR 2.0.50727)";
         draft.cell("extra.user_agent", "http_agent", browser);
     }
     let bytes = draft.dice.below(1 << 20);
-    draft.number("extra.bytes", "bytes", bytes);
+    draft.unread("bytes", bytes);
     if draft.dice.chance(20) {
         let hex = draft.dice.hex(32);
         draft.cell("malware.hash.md5", "md5_hash", hex);
     }
-    draft.raw();
+    rest(draft);
 }
 
 /// Known holes; now and then with the whole page that showed them.
@@ -216,7 +233,7 @@ fn vulnerable_system(draft: &mut Draft) {
     list.push(']');
     draft.json("extra.vulnerabilities", &list);
     draft.json("extra.tags", r#"["http", "cve", "b\u00fcro"]"#);
-    draft.unread("version", &list.replace('"', "'"));
+    draft.unread("version", list.replace('"', "'"));
     if draft.dice.chance(15) {
         let mut page = String::from("<!DOCTYPE html>\r\n<html lang=\"de\">\r\n");
         for _ in 0..8 + draft.dice.below(12) {
@@ -224,11 +241,11 @@ fn vulnerable_system(draft: &mut Draft) {
             page += &format!("<p class=\"größe\">\t<a href=\"https://{host}/{hex}\">→ {host}</a></p>\r\n");
         }
         draft.text("extra.http_body", &page);
-        draft.unread("body", &page.replace('"', "'"));
+        draft.unread("body", page.replace('"', "'"));
     }
     certificate(draft);
     details(draft);
-    draft.raw();
+    rest(draft);
 }
 
 fn brute_force(draft: &mut Draft) {
@@ -291,7 +308,7 @@ fn ddos(draft: &mut Draft) {
     draft.number("extra.bytes_total", "bytes", u128::from(packets) * 41_000_000);
     draft.time("extra.end_time", "end_time", end);
     draft.cell("extra.request", "request", "ntp monlist \\x17\\x00\\x03\\x2a");
-    draft.raw();
+    rest(draft);
 }
 
 fn scanner(draft: &mut Draft) {

@@ -121,7 +121,9 @@ mod tests {
         let (least, most) = (*sizes.iter().min().unwrap(), *sizes.iter().max().unwrap());
         assert!((200..400).contains(&least) && (6000..12_000).contains(&most), "from {least} to {most} bytes");
         let fields: usize = events.iter().map(|text| Message::read(text.as_bytes()).unwrap().fields.len()).sum();
-        assert!((16..21).contains(&(fields / COUNT)), "mean {} fields", fields as f64 / COUNT as f64);
+        let fields = fields as f64 / COUNT as f64;
+        assert!((17.0..20.0).contains(&fields), "mean {fields} fields");
+        println!("{mean} bytes and {fields} fields in the mean");
     }
 
     #[test]
