@@ -221,8 +221,8 @@ impl Node {
     }
 
     /// Stops taking, gives peers and doors a few seconds to get what is there, and ends. What is not done then goes on
-    /// from the cursors at the next start.
-    pub async fn stop(mut self) {
+    /// from the cursors at the next start. Returns how everything stood in the end.
+    pub async fn stop(mut self) -> Status {
         self.doors.stop_sources().await;
         let mut progress = self.watch_progress();
         let drained = async { while !self.board.status().is_drained() && progress.changed().await.is_ok() {} };
@@ -231,11 +231,11 @@ impl Node {
                 warn!("stopping with events that a peer or a door has not got yet: they go out after the next start");
             });
         }
-        self.kill().await;
+        self.kill().await
     }
 
-    /// Ends at once, as a crash would, but for the store's lock.
-    pub async fn kill(mut self) {
+    /// Ends at once, as a crash would, but for the store's lock. Returns how everything stood in the end.
+    pub async fn kill(mut self) -> Status {
         self.chores.cancel();
         drop(self.control.take());
         self.doors.stop_sources().await;
@@ -243,9 +243,11 @@ impl Node {
             peer.running.stop().await;
         }
         self.doors.stop_sinks().await;
+        let last = self.board.status();
         self.core.net.shutdown().await;
         self.core.gate.store().close().await;
         self.span.in_scope(|| info!("stopped"));
+        last
     }
 }
 
