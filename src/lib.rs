@@ -15,5 +15,6 @@ pub mod link;
 pub mod net;
 pub mod node;
 pub mod policy;
+pub mod sample;
 pub mod store;
 pub mod watch;

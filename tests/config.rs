@@ -282,7 +282,7 @@ fn refuses_numbers_out_of_range_or_order() {
             ("[store]\ncommit_millis = 60000", 5, 17, "choose from 0 to 1000"),
             ("[store]\nlog_bytes = 0", 5, 13, "out of range"),
             ("[store]\ncache_bytes = 1", 5, 15, "out of range"),
-            ("[limits]\nframe_bytes = \"1 MiB\"", 5, 15, "larger than envelope_bytes"),
+            ("[limits]\nframe_bytes = \"1 MiB\"", 5, 15, "larger than envelope_bytes by 64 KiB"),
             ("[limits]\nenvelope_bytes = \"4 MiB\"", 5, 18, "cannot carry an envelope"),
             ("[limits]\nfields = 70000", 5, 10, "65535"),
             ("[limits]\npath = 0", 5, 8, "out of range"),

@@ -19,7 +19,7 @@ const ORDER: &[&[&str]] = &[
     &["accept"],
     &["store"],
     &["policy", "link"],
-    &["config"],
+    &["config", "sample"],
     &["envelope"],
 ];
 
@@ -39,7 +39,7 @@ const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide: same arguments, same answer.
-const PURE: &[&str] = &["envelope", "policy", "link"];
+const PURE: &[&str] = &["envelope", "policy", "link", "sample"];
 const IMPURE: &[&str] = &[
     "tokio",
     "libp2p",

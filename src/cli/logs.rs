@@ -22,13 +22,13 @@ pub(super) enum Format {
     Json,
 }
 
-/// libp2p's own news at `info` are a line without a text.
-const DEFAULT: &str = "info,libp2p_swarm=warn";
+/// What is logged where nothing else is said: libp2p's own lines repeat ours.
+const LEVEL: &str = "info,libp2p_swarm=warn";
 
 /// Starts logging. `level` is a tracing filter; without one, `RELAY_LOG` has it, else it is `info`.
 pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), CliError> {
     let from_environment = std::env::var("RELAY_LOG").ok().filter(|level| !level.is_empty());
-    let level = level.or(from_environment.as_deref()).unwrap_or(DEFAULT);
+    let level = level.or(from_environment.as_deref()).unwrap_or(LEVEL);
     let filter = EnvFilter::try_new(level).map_err(|error| CliError::Usage {
         what: format!("{level:?} is no log level: {error}"),
         remedy: "write error, warn, info, debug or trace, or per module as \"info,intelmq_relay::net=debug\"".into(),
@@ -36,7 +36,7 @@ pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), CliError>
 
     let text = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let form = match format {
-        Format::Json => text.json().flatten_event(true).with_current_span(false).boxed(),
+        Format::Json => text.json().flatten_event(true).with_span_list(false).boxed(),
         Format::Auto if stderr_is_the_journal() => match tracing_journald::layer() {
             Ok(journal) => journal.with_field_prefix(None).boxed(),
             // The journal still gets the lines, through standard error.

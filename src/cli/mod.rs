@@ -4,6 +4,7 @@
 //! exit codes. Decides nothing about events, peers or the store; it asks the rooms below.
 
 mod check;
+mod demo;
 mod id;
 mod init;
 mod log;
@@ -67,6 +68,8 @@ enum Command {
     Quarantine(log::Quarantine),
     /// How a running node stands, as JSON
     Status,
+    /// Three nodes in this process exchange events, and one goes away meanwhile
+    Demo(demo::Arguments),
 }
 
 /// Why a command did not do it. The text says what happened and what to do, in this order.
@@ -109,7 +112,10 @@ enum CliError {
 /// or the configuration is wrong.
 pub fn main() -> ExitCode {
     let Cli { options, command } = Cli::parse();
-    match logs::start(options.log_format, options.log_level.as_deref()).and_then(|()| run(&options, command)) {
+    // What the nodes of the demonstration log would drown what it shows.
+    let quiet = matches!(command, Command::Demo(_)).then_some("off");
+    match logs::start(options.log_format, options.log_level.as_deref().or(quiet)).and_then(|()| run(&options, command))
+    {
         Ok(code) => code,
         // `… | head` has read enough.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -132,6 +138,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
         Command::Status => log::status(options),
+        Command::Demo(arguments) => demo::run(&arguments),
     }
 }
 

@@ -175,6 +175,12 @@ pub struct Limits {
     pub future_seconds: u64,
 }
 
+impl Limits {
+    /// What a frame holds beside envelopes, at most, bytes: 512 offers, a token, and CBOR's own. `frame_bytes` must be
+    /// larger than `envelope_bytes` by this much.
+    pub const FRAME_OVERHEAD: usize = 64 << 10;
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { envelope_bytes: 1 << 20, fields: 4096, frame_bytes: 4 << 20, path: 32, future_seconds: 600 }

@@ -16,6 +16,7 @@ use super::recent::Recent;
 use super::token::TokenKey;
 use super::verdict::{Verdict, by_word};
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
+use crate::config::Limits;
 use crate::envelope::{Name, SeenKey};
 
 /// Bytes of whole envelopes in one batch, and of bodies in one frame. Writes of this size cost the least.
@@ -191,6 +192,10 @@ impl Push {
         let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
         let whole_first = self.head.saturating_sub(self.sent) <= FAR_BEHIND;
         while (slot as usize) < MAX_ENTRIES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
+            let next = self.ready.front().and_then(|(_, entry)| entry.as_ref()).map_or(0, |entry| entry.bytes.len());
+            if whole_bytes > 0 && whole_bytes + next > self.room_in_frame() {
+                break;
+            }
             let Some((seq, entry)) = self.ready.pop_front() else { break };
             self.sent = seq;
             let Some(entry) = entry.filter(|entry| !self.theirs.has(&entry.key, entry.hidden)) else { continue };
@@ -222,11 +227,17 @@ impl Push {
         Some(Batch { no, offers, whole, token: self.token(rng) })
     }
 
+    /// Bytes of envelopes that fit into a frame. A single envelope fits always.
+    fn room_in_frame(&self) -> usize {
+        self.settings.frame.saturating_sub(Limits::FRAME_OVERHEAD)
+    }
+
     fn token(&self, rng: &mut impl CryptoRng) -> ByteBuf {
         ByteBuf::from(self.token_key.seal(self.log, self.sent, rng))
     }
 
     pub(super) fn want(&mut self, want: Want, now: u64, out: &mut Vec<Frame>) -> Result<(), Violation> {
+        let most = BODIES_BYTES.min(self.room_in_frame());
         let open = self.open.get_mut(&want.no).ok_or(Violation::Unexpected("a Want for no open batch"))?;
         open.heard = now;
         let mut bodies: Vec<(u16, Bytes)> = Vec::new();
@@ -241,13 +252,13 @@ impl Push {
             }
             self.given.sent += 1;
             self.given.bytes += entry.bytes.len() as u64;
-            size += entry.bytes.len();
-            bodies.push((slot, entry.bytes));
-            if size >= BODIES_BYTES {
+            if !bodies.is_empty() && size + entry.bytes.len() > most {
                 out.push(bodies_frame(want.no, &bodies));
                 bodies.clear();
                 size = 0;
             }
+            size += entry.bytes.len();
+            bodies.push((slot, entry.bytes));
         }
         if !bodies.is_empty() {
             out.push(bodies_frame(want.no, &bodies));

@@ -344,3 +344,13 @@ fn strangers_origins_are_refused_by_name() {
     let verdicts = vec![Verdict::UnknownOrigin, Verdict::TooBig];
     assert!(frames.contains(&Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer })), "{frames:?}");
 }
+
+#[test]
+fn no_frame_is_larger_than_the_peer_takes() {
+    let (mut a, mut b) = (side(false, 2000, From::All), side(false, 0, From::All));
+    let settings = Settings { frame: (64 << 10) + 3000, envelope: 3000, ..Settings::default() };
+    a.link.push = Push::new(settings, TokenKey::derive(&[7; 32]), Uuid::nil(), 0);
+    b.link.pull = Pull::new(1, settings);
+    settle(&mut a, &mut b, 1000);
+    assert_eq!(b.got.len(), 2000, "unpacked, every batch and all bodies are within the frame");
+}

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use serde::Serialize;
@@ -165,6 +165,7 @@ impl Exchange {
             link,
             verifier: Verifier::new(ROOTS),
             out: BytesMut::new(),
+            undecided: 0,
             most: settings.envelope,
         };
         session.run(reader, writer, buffer).await
@@ -184,8 +185,8 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Verdicts by batch and slot.
-type Decided = Vec<((u64, u16), Verdict)>;
+/// Bytes that were submitted, and the verdicts by batch and slot.
+type Decided = (usize, Vec<((u64, u16), Verdict)>);
 
 struct Session<'a> {
     exchange: &'a Exchange,
@@ -194,6 +195,8 @@ struct Session<'a> {
     verifier: Verifier,
     /// Encoded, not yet written.
     out: BytesMut,
+    /// Bytes of envelopes that came and are not decided: above our window nothing more is read.
+    undecided: usize,
     /// Largest envelope that the peer accepts.
     most: usize,
 }
@@ -211,14 +214,12 @@ impl Session<'_> {
         let mut unflushed = false;
         loop {
             // Everything that came is handled before anything is waited for.
-            while let Some(length) = decode_length(&mut buffer, self.exchange.settings.frame)? {
+            while self.has_room()
+                && let Some(length) = decode_length(&mut buffer, self.exchange.settings.frame)?
+            {
                 let frame = Frame::decode(&buffer[..length])?;
                 buffer.advance(length);
                 commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
-            }
-            if share.has_changed().unwrap_or(false) {
-                share.mark_unchanged();
-                self.link.push.forget_unsent();
             }
             head.mark_unchanged();
             let claims_elsewhere = self.link.pull.waits();
@@ -233,7 +234,7 @@ impl Session<'_> {
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
-                read = reader.read_buf(&mut buffer) => {
+                read = reader.read_buf(&mut buffer), if self.has_room() => {
                     if read.map_err(LinkEnd::Closed)? == 0 {
                         return Err(LinkEnd::Closed(std::io::ErrorKind::UnexpectedEof.into()));
                     }
@@ -242,9 +243,11 @@ impl Session<'_> {
                     written.map_err(LinkEnd::Closed)?;
                     unflushed = writing;
                 }
-                Some(verdicts) = commits.next() => {
+                Some(decided) = commits.next() => {
+                    let (bytes, verdicts) = decided?;
+                    self.undecided -= bytes;
                     let mut claims = self.exchange.claims();
-                    self.link.pull.decided(verdicts?, &mut claims, &mut self.link.out);
+                    self.link.pull.decided(verdicts, &mut claims, &mut self.link.out);
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
@@ -252,6 +255,10 @@ impl Session<'_> {
                 () = &mut pause => {}
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.undecided < self.exchange.settings.window
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
@@ -330,8 +337,10 @@ impl Session<'_> {
 
     fn submit(&mut self, submission: Submission) -> impl Future<Output = Result<Decided, StoreError>> + Send + use<> {
         let Submission { slots, envelopes, cursor } = submission;
+        let bytes = envelopes.iter().map(Bytes::len).sum();
+        self.undecided += bytes;
         let verdicts = self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
-        async move { Ok(slots.into_iter().zip(verdicts.await?).collect()) }
+        async move { Ok((bytes, slots.into_iter().zip(verdicts.await?).collect())) }
     }
 
     fn encode(&mut self) -> Result<(), LinkEnd> {

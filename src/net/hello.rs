@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::drive::{Exchange, LinkEnd};
+use crate::config::Limits;
 use crate::envelope::Name;
 use crate::link::{Frame, Hello, decode_length};
 
@@ -16,8 +17,6 @@ use crate::link::{Frame, Hello, decode_length};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest hello.
 const MOST: usize = 4096;
-/// Smallest limits that a link can work with.
-const LEAST: u64 = 4096;
 
 /// Says hello in the right order and returns theirs. What came behind it stays in `buffer`.
 pub(super) async fn exchange<S>(
@@ -68,8 +67,11 @@ fn fits(theirs: &Hello, peer: &Name) -> Result<(), String> {
             theirs.node
         ));
     }
-    if theirs.envelope_bytes < LEAST || theirs.frame_bytes < LEAST {
-        return Err(format!("{peer} accepts frames of {} bytes at most: too few to talk", theirs.frame_bytes));
+    if theirs.frame_bytes < theirs.envelope_bytes.saturating_add(Limits::FRAME_OVERHEAD as u64) {
+        return Err(format!(
+            "the frames of {} bytes that {peer} accepts do not hold its envelopes of {}: its limits.frame_bytes must grow",
+            theirs.frame_bytes, theirs.envelope_bytes
+        ));
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use libp2p::identity::{Keypair, PublicKey, ed25519};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 pub use self::drive::{Exchange, LinkEnd, Partner, Traffic, now};
 pub use self::peer_link::{PeerLink, PeerState};
@@ -102,7 +103,7 @@ impl Net {
         let mut task = Task::new(config, &keypair(secret), shared.clone(), commands)?;
         task.listen(&config.listen).await?;
         task.set_peers(peers);
-        tokio::spawn(task.run());
+        tokio::spawn(task.run().in_current_span());
         Ok(Net { commands: sender, shared })
     }
 

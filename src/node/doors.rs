@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::status::Board;
 use super::{Core, Running, lock};
@@ -160,11 +161,12 @@ fn deliver<K: Sink + 'static>(
 fn run<C>(core: &Core, config: C, work: impl Future<Output = StoreError> + Send + 'static) -> Running<C> {
     let cancel = CancellationToken::new();
     let (cancelled, failed) = (cancel.clone(), core.failed.clone());
-    let task = tokio::spawn(async move {
+    let work = async move {
         if let Some(error) = cancelled.run_until_cancelled(work).await {
             // Full when another was faster: one reason is enough.
             let _ = failed.try_send(error);
         }
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     Running { config, cancel, task }
 }

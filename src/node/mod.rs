@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::accept::Gate;
 use crate::config::Config;
@@ -109,11 +109,17 @@ pub struct Node {
     control: Option<Control>,
     board: status::Board,
     failures: mpsc::Receiver<StoreError>,
+    span: Span,
 }
 
 impl Node {
-    /// Opens the store, listens, dials, and opens the doors.
+    /// Opens the store, listens, dials, and opens the doors. Everything that the node's tasks log carries its name.
     pub async fn start(config: Config, secret: Secret) -> Result<Node, StartError> {
+        let span = info_span!("node", node = %config.node.name);
+        Node::start_here(config, secret).instrument(span).await
+    }
+
+    async fn start_here(config: Config, secret: Secret) -> Result<Node, StartError> {
         let store = Store::open(&config.node.data, &config.store).await?;
         let token_key = TokenKey::derive(secret.expose_seed());
         let gate = Gate::new(store, settings::rules(&config, &secret.key()));
@@ -147,16 +153,23 @@ impl Node {
             control: Some(control),
             board,
             failures,
+            span: Span::current(),
             config,
         };
         node.apply(node.config.clone()).await?;
-        tokio::spawn(node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone())));
-        info!(node = %node.config.node.name, listening = ?node.core.net.listening(), "running");
+        let chores = node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone()));
+        tokio::spawn(chores.in_current_span());
+        info!(listening = ?node.core.net.listening(), "running");
         Ok(node)
     }
 
     /// Takes a changed configuration without touching what did not change. On an error everything stays as it was.
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
+        let span = self.span.clone();
+        self.reload_here(config).instrument(span).await
+    }
+
+    async fn reload_here(&mut self, config: Config) -> Result<(), ReloadError> {
         if let Some(keys) = settings::needs_restart(&self.config, &config) {
             return Err(ReloadError::Restart(keys));
         }
@@ -208,19 +221,21 @@ impl Node {
     }
 
     /// Stops taking, gives peers and doors a few seconds to get what is there, and ends. What is not done then goes on
-    /// from the cursors at the next start.
-    pub async fn stop(mut self) {
+    /// from the cursors at the next start. Returns how everything stood in the end.
+    pub async fn stop(mut self) -> Status {
         self.doors.stop_sources().await;
         let mut progress = self.watch_progress();
         let drained = async { while !self.board.status().is_drained() && progress.changed().await.is_ok() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            warn!("stopping with events that a peer or a door has not got yet: they go out after the next start");
+            self.span.in_scope(|| {
+                warn!("stopping with events that a peer or a door has not got yet: they go out after the next start");
+            });
         }
-        self.kill().await;
+        self.kill().await
     }
 
-    /// Ends at once, as a crash would, but for the store's lock.
-    pub async fn kill(mut self) {
+    /// Ends at once, as a crash would, but for the store's lock. Returns how everything stood in the end.
+    pub async fn kill(mut self) -> Status {
         self.chores.cancel();
         drop(self.control.take());
         self.doors.stop_sources().await;
@@ -228,9 +243,11 @@ impl Node {
             peer.running.stop().await;
         }
         self.doors.stop_sinks().await;
+        let last = self.board.status();
         self.core.net.shutdown().await;
         self.core.gate.store().close().await;
-        info!(node = %self.config.node.name, "stopped");
+        self.span.in_scope(|| info!("stopped"));
+        last
     }
 }
 

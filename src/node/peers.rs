@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use super::{Core, Running};
 use crate::accept::Bringer;
@@ -70,7 +70,7 @@ fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
         traffic: Default::default(),
     });
     let cancel = CancellationToken::new();
-    let (cancelled, work) = (cancel.clone(), keep(core.clone(), partner.clone(), link));
+    let (cancelled, work) = (cancel.clone(), keep(core.clone(), partner.clone(), link).in_current_span());
     let task = tokio::spawn(async move {
         // Cancelled or ended with the net: the same to whoever waits.
         let _ = cancelled.run_until_cancelled(work).await;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::super::Config;
+use super::super::{Config, Limits};
 use super::Found;
 
 pub(super) fn check(config: &Config, found: &mut Found) {
@@ -81,11 +81,11 @@ fn orders(config: &Config, found: &mut Found) {
             "make age_days smaller, or seen_days larger: log_days <= age_days <= seen_days",
         );
     }
-    if limits.frame_bytes <= limits.envelope_bytes {
+    if limits.frame_bytes < limits.envelope_bytes.saturating_add(Limits::FRAME_OVERHEAD) {
         found.add(
             "limits.frame_bytes limits.envelope_bytes",
             format!("a frame of {} bytes cannot carry an envelope of {}", limits.frame_bytes, limits.envelope_bytes),
-            "make frame_bytes larger than envelope_bytes; 4 times is usual",
+            "make frame_bytes larger than envelope_bytes by 64 KiB at least; 4 times is usual",
         );
     }
     if net.window_bytes < limits.frame_bytes {
