@@ -239,8 +239,8 @@ async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     // One by one, and in the same batch.
     for (what, envelope, expected) in &cases[..9] {
-        let verdicts = hand.give(&[envelope.clone()]).await;
-        assert_eq!(verdicts, [expected.clone()], "{what}");
+        let verdicts = hand.give(std::slice::from_ref(envelope)).await;
+        assert_eq!(verdicts, std::slice::from_ref(expected), "{what}");
     }
     let envelopes: Vec<Bytes> = cases[9..].iter().map(|(_, envelope, _)| envelope.clone()).collect();
     let verdicts = hand.give(&envelopes).await;
@@ -342,7 +342,7 @@ async fn a_peer_hides_fields_and_another_brings_them() {
     for text in secrets {
         assert!(!bytes.windows(text.len()).any(|part| part == text.as_bytes()), "{text} is in the bytes");
     }
-    assert_eq!(hides.give(&[bytes.clone()]).await, [Verdict::Accepted]);
+    assert_eq!(hides.give(std::slice::from_ref(&bytes)).await, [Verdict::Accepted]);
     // What hides more is nothing new, and what claims to hide less without a seal that fits is nothing at all.
     assert_eq!(shows.give(&[by(&less, &["cert-n"])]).await, [Verdict::Duplicate]);
     let forged = patched(&by(&whole, &["cert-n"]), b"s3cret", b"forged");
