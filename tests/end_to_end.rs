@@ -15,9 +15,10 @@ mod relay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use events::{assert_once_each, events};
+use events::{assert_once_each, event, event_with, events};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use redis_server::Redis;
@@ -121,7 +122,12 @@ fn killed(rounds: usize, all: &[String], longest: u64) {
 
 #[test]
 fn twenty_kills_lose_nothing_and_repeat_nothing() {
-    killed(20, &events(0..20_000), 900);
+    // What comes twice from IntelMQ, byte for byte, are two events.
+    let mut all = events(0..20_000);
+    for number in (0..all.len()).step_by(7) {
+        all[number] = event(number % 3);
+    }
+    killed(20, &all, 900);
 }
 
 /// By hand: `cargo nextest run --release --run-ignored only hundred_thousand --no-capture`
@@ -222,6 +228,122 @@ fn a_queue_over_its_high_water_mark_is_waited_for() {
     assert_once_each(&all, &got);
     // What is given in one step comes on top of the mark.
     assert!(longest <= 500 + 1_024, "{longest} in the queue");
+}
+
+/// By hand, as root: `cargo nextest run --run-ignored only full_disk`
+#[test]
+#[ignore = "mounts a file system, for which it must be root"]
+fn a_full_disk_at_the_receiver_loses_nothing() {
+    let mut way = Way::new();
+    let data = way.b.path("data");
+    let mounted = Mounted::new(&data, "size=200m");
+    way.start();
+    way.b.linked("cert-a");
+    // Room for small commits, not for large ones.
+    let stat = rustix::fs::statvfs(&data).unwrap();
+    let free = stat.f_bavail * stat.f_frsize;
+    fs::write(data.join("filler"), vec![1; (free - RESERVE - (2 << 20)) as usize]).unwrap();
+    let mut all = Vec::new();
+    for round in 0..40 {
+        all.push(event_with(round, &format!("\"output\": \"{}\", ", "x".repeat(900_000))));
+        all.extend((0..50).map(|n| event(40 + 50 * round + n)));
+    }
+    way.from.push(OUT, &all);
+    way.b.says("nothing is taken until there is room");
+    assert!(way.to.length(IN) < all.len());
+    way.b.kill9();
+    way.b.start();
+    way.b.says("nothing is taken until there is room");
+    way.b.terminate();
+    fs::remove_file(data.join("filler")).unwrap();
+    way.b.start();
+    way.arrived(&all);
+    way.b.terminate();
+    drop(mounted);
+}
+
+/// What the store leaves free.
+const RESERVE: u64 = 64 << 20;
+
+/// A file system in memory; unmounted with the value.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(at: &std::path::Path, options: &str) -> Mounted {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
+        assert!(status.success(), "mount: {status}");
+        Mounted(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn events_of_every_size_pass() {
+    let mut way = Way::new();
+    way.start();
+    let mut all = vec!["{\"__type\": \"Event\"}".to_owned(), "{\"\": \"\", \"__type\": \"Event\"}".to_owned()];
+    all.extend((0..20).map(|power| event_with(power, &format!("\"event_hash\": \"{}\", ", "a".repeat(1 << power)))));
+    all.extend((0..30).map(|n| event_with(n, &format!("\"output\": \"{}\", ", "x\\n".repeat(300_000 + n)))));
+    all.push(event_with(1, &(0..4_000).map(|n| format!("\"extra.k{n}\": {n}, ")).collect::<String>()));
+    way.from.push(OUT, &all);
+    way.arrived(&all);
+}
+
+#[test]
+fn a_data_folder_that_is_lost_is_begun_anew() {
+    let mut way = Way::new();
+    way.start();
+    let (first, second) = (events(0..1_000), events(1_000..2_000));
+    way.from.push(OUT, &first);
+    way.arrived(&first);
+    // A's log is another one now, which begins at 1 again.
+    way.a.terminate();
+    fs::rename(way.a.path("data"), way.a.path("lost")).unwrap();
+    way.a.start();
+    way.from.push(OUT, &second);
+    way.arrived(&[first, second.clone()].concat());
+    // B has forgotten all, and gets what A still has. Its IntelMQ gets that again, which is said.
+    way.b.terminate();
+    fs::rename(way.b.path("data"), way.b.path("lost")).unwrap();
+    redis::cmd("DEL").arg(IN).exec(&mut way.to.connect()).unwrap();
+    way.b.start();
+    way.arrived(&second);
+    let said = way.b.says("another log");
+    assert_eq!(said["level"], "WARN", "{said}");
+}
+
+#[test]
+fn a_reload_opens_and_closes_doors() {
+    let mut way = Way::new();
+    way.start();
+    way.b.linked("cert-a");
+    way.from.push(OUT, &events(0..10));
+    wait_until("they arrive", || way.to.length(IN) == 10);
+    let before = way.a.configuration();
+    // One door more, and one of the old ones is said to be another.
+    way.a.takes(&way.from.config(), "second", "");
+    way.b.configure(&way.b.configuration().replace("queue = \"bot-queue\"", "queue = \"other-queue\""));
+    for node in [&way.a, &way.b] {
+        node.signal(rustix::process::Signal::HUP);
+        node.says("configuration read again");
+    }
+    way.from.push("second", &events(10..20));
+    way.from.push(OUT, &events(20..30));
+    wait_until("they arrive", || way.to.length("other-queue") == 20);
+    assert_eq!(way.to.length(IN), 10, "the new queue goes on where the old one ended");
+    way.a.configure(&before);
+    way.a.signal(rustix::process::Signal::HUP);
+    way.a.says("closed");
+    way.from.push("second", &events(30..31));
+    way.from.push(OUT, &events(31..32));
+    wait_until("it arrives", || way.to.length("other-queue") == 21);
+    assert_eq!(way.from.length("second"), 1);
+    assert!(way.a.status()["sources"].get("from-second").is_none());
 }
 
 #[test]

@@ -12,7 +12,11 @@ mod redis_server;
 #[allow(dead_code)]
 mod relay;
 
+use std::time::Duration;
+
 use events::{assert_once_each, event_with, events};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use redis_server::Redis;
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
@@ -302,6 +306,97 @@ fn a_reload_changes_what_was_changed_and_nothing_else() {
     all.push(0, &green(300..400));
     all.arrive(1, 400);
     assert_eq!((all.got(2).len(), &a.status()["peers"]["cert-b"]["links"]), (100, &before));
+}
+
+/// Everybody with everybody, everybody gives, and somebody is always being killed.
+#[test]
+fn a_mesh_in_which_nodes_are_killed_gives_everything_to_everybody_once() {
+    let seed = std::env::var("SEED").map_or(7, |seed| seed.parse().unwrap());
+    eprintln!("SEED={seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let mut all = Community::new(&["cert-a", "cert-b", "cert-c", "cert-d"]);
+    for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+        all.link(a, b);
+    }
+    for node in &mut all.nodes {
+        node.start();
+    }
+    const EACH: usize = 2_000;
+    let sent: Vec<Vec<String>> = (0..4).map(|node| green(node * EACH..(node + 1) * EACH)).collect();
+    for round in 0..10 {
+        for (node, events) in sent.iter().enumerate() {
+            all.push(node, &events[round * EACH / 10..(round + 1) * EACH / 10]);
+        }
+        // The moment is what is tried here; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..700)));
+        let victim = &mut all.nodes[rng.random_range(0..4)];
+        victim.kill9();
+        victim.start();
+    }
+    for node in 0..4 {
+        all.arrive(node, 3 * EACH);
+    }
+    all.settled();
+    for node in 0..4 {
+        let others: Vec<Vec<String>> = (0..4).filter(|other| *other != node).map(|other| sent[other].clone()).collect();
+        assert_once_each(&others.concat(), &all.got(node));
+        assert_eq!(all.nodes[node].status()["head"], 4 * EACH, "once in the log of each");
+    }
+}
+
+#[test]
+fn a_peer_that_freezes_is_left_and_catches_up_when_it_thaws() {
+    let mut all = Community::new(&["cert-a", "cert-b", "cert-c"]);
+    all.link(0, 1);
+    all.link(0, 2);
+    for node in &mut all.nodes {
+        node.configure(&node.configuration().replace("ping_seconds = 2.0", "ping_seconds = 1.0\nanswer_seconds = 2.0"));
+        node.start();
+    }
+    all.nodes[0].linked("cert-b");
+    all.nodes[0].linked("cert-c");
+    all.nodes[1].signal(Signal::STOP);
+    let sent = green(0..5_000);
+    all.push(0, &sent);
+    all.arrive(2, 5_000);
+    all.nodes[0].status_when("A gives up on B", |a| a["peers"]["cert-b"]["linked"] == false);
+    all.nodes[1].signal(Signal::CONT);
+    all.arrive(1, 5_000);
+    all.settled();
+    assert_once_each(&sent, &all.got(1));
+    assert_once_each(&sent, &all.got(2));
+}
+
+/// The same event from two sources has one id.
+#[test]
+fn what_two_nodes_saw_is_one_event_where_ids_are_made_of_the_content() {
+    let mut all = Community::new(&["cert-a", "cert-b", "cert-c"]);
+    all.link(0, 2);
+    all.link(1, 2);
+    for node in [0, 1] {
+        let seal = "id = \"content\"\nid_without = [\"feed.name\"]\ntlp = \"GREEN\"";
+        all.nodes[node].takes(&all.redis.config(), &format!("seen-by-{node}"), seal);
+    }
+    for node in &mut all.nodes {
+        node.start();
+    }
+    let seen = |feed: &str| -> Vec<String> {
+        let event = |number| {
+            format!(
+                "{{\"source.ip\": \"192.0.2.1\", \"source.port\": {number}, \"feed.name\": \"{feed}\", \"__type\": \"Event\"}}"
+            )
+        };
+        (0..200).map(event).collect()
+    };
+    all.redis.push("seen-by-0", &seen("one"));
+    all.arrive(2, 200);
+    all.redis.push("seen-by-1", &seen("two"));
+    all.nodes[1].status_when("B has sealed its own, or had them", |b| {
+        let door = &b["sources"]["from-seen-by-1"];
+        door["sealed"].as_u64().unwrap_or(0) + door["duplicates"].as_u64().unwrap_or(0) == 200
+    });
+    all.settled();
+    assert_once_each(&seen("one"), &all.got(2));
 }
 
 #[cfg(feature = "quic")]

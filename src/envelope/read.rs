@@ -163,6 +163,7 @@ fn iep04(members: &[Member<'_>]) -> Result<Message, Unreadable> {
                 let fields = fields.into_iter().filter(|(key, _)| key != "__type" || message.format != "intelmq");
                 message.fields = fields.map(|(key, value)| (key.into_owned(), value.to_owned())).collect();
             }
+            None if message.format == "intelmq" => return Err(Unreadable::NoObject),
             None => message.fields = vec![(String::new(), (*payload).to_owned())],
         }
     }

@@ -134,10 +134,11 @@ impl Envelope {
 
     /// The payload as it came in; with `__type` and meta data only where IntelMQ reads it.
     fn write_payload(&self, out: &mut String, typed: bool, meta: bool) {
-        if let Some(whole) = self.field("") {
+        let intelmq = self.header().format == "intelmq";
+        // An IntelMQ event may have a member without a name; it is an object all the same, with all its members.
+        if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
         }
-        let intelmq = self.header().format == "intelmq";
         let mut event = Object::open(out);
         for field in self.fields() {
             if let Field::Open { key, value, .. } = field {

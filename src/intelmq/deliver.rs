@@ -75,7 +75,16 @@ impl<K: Sink> Deliver<K> {
                 );
                 seq
             }
-            (None, None) => store.first() - 1,
+            (None, None) => {
+                if mark.is_some() {
+                    warn!(
+                        door = %self.door,
+                        "the other side was last given events of another log (was the data folder lost, or a queue \
+                         taken over?): it is given everything that is in this one, some of it perhaps again"
+                    );
+                }
+                store.first() - 1
+            }
         }))
     }
 
