@@ -120,7 +120,7 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
     assert!(expect(0, folder.path(), &["check"]).contains("will be made"));
 
     let text = fs::read_to_string(&file).unwrap();
-    let door = "[[take.redis]]\nname = \"redis\"\nqueue = \"q\"\nserver = { password = \"x\" }\n";
+    let door = "[[take.redis]]\nname = \"redis\"\nqueue = \"q\"\nserver = { host = \"/no/redis\", password = \"x\" }\n";
     fs::write(&file, format!("{text}\n{door}")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(folder.path().join("node.key"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -133,10 +133,11 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
         ("PROBLEM  key file", "run: chmod 600 /"),
         ("PROBLEM  door in", "run: intelmq-relay init"),
         ("PROBLEM  door out", "name a directory"),
+        ("PROBLEM  door redis", "start that Redis"),
     ] {
         assert!(found.contains(what) && found.contains(remedy), "{found}");
     }
-    assert!(found.ends_with("There are 4 problems.\n"), "{found}");
+    assert!(found.ends_with("There are 5 problems.\n"), "{found}");
     let id = expect(2, folder.path(), &["id"]);
     assert!(id.starts_with("error: others than its owner may use the key file"), "{id}");
 }

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 use super::{CliError, Options};
 use crate::config::{self, Config, read_key_file};
-use crate::intelmq::probe_redis;
+use crate::intelmq::{DoorError, probe_redis};
 use crate::net::Net;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
 
@@ -79,6 +79,10 @@ async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
     let redis = join_all(take.chain(give).map(|(door, server, queue)| async move {
         match probe_redis(server, queue).await {
             Ok(length) => Finding::ok(format!("door {door}: Redis, queue {queue} with {length} items")),
+            Err(DoorError::Retry(error)) => Finding::problem(
+                format!("door {door}"),
+                format!("{error}\n  start that Redis, or correct host and port of the door's server"),
+            ),
             Err(error) => Finding::problem(format!("door {door}"), error.to_string()),
         }
     }));

@@ -141,7 +141,7 @@ impl Exchange {
         let store = self.gate.store();
         let peer = &partner.bringer.name;
         let mut buffer = BytesMut::with_capacity(CHUNK);
-        let theirs = hello::exchange(&mut stream, &mut buffer, self, opens, peer).await?;
+        let (theirs, first) = hello::exchange(&mut stream, &mut buffer, self, opens, peer).await?;
         let resume = match store.cursor(&Cursor::Peer(partner.bringer.key)).await? {
             Some(token) => From::Token(token.into()),
             None => partner.first_contact.clone(),
@@ -168,7 +168,7 @@ impl Exchange {
             undecided: 0,
             most: settings.envelope,
         };
-        session.run(reader, writer, buffer).await
+        session.run(reader, writer, buffer, first).await
     }
 }
 
@@ -202,7 +202,13 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run<R, W>(&mut self, mut reader: R, mut writer: W, mut buffer: BytesMut) -> Result<LinkEnd, LinkEnd>
+    async fn run<R, W>(
+        &mut self,
+        mut reader: R,
+        mut writer: W,
+        mut buffer: BytesMut,
+        first: Option<Frame>,
+    ) -> Result<LinkEnd, LinkEnd>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -212,6 +218,9 @@ impl Session<'_> {
         let mut share = self.partner.share.subscribe();
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
+        if let Some(frame) = first {
+            commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
+        }
         loop {
             // Everything that came is handled before anything is waited for.
             while self.has_room()

@@ -18,14 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest hello.
 const MOST: usize = 4096;
 
-/// Says hello in the right order and returns theirs. What came behind it stays in `buffer`.
+/// Says hello in the right order and returns theirs. What came behind it stays in `buffer`, but for the first frame: it
+/// shows the side that answers that the opener has not turned it away.
 pub(super) async fn exchange<S>(
     stream: &mut S,
     buffer: &mut BytesMut,
     node: &Exchange,
     opens: bool,
     peer: &Name,
-) -> Result<Hello, LinkEnd>
+) -> Result<(Hello, Option<Frame>), LinkEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -39,25 +40,38 @@ where
     let both = async {
         if opens {
             send(stream, &Frame::Hello(ours)).await?;
-            match receive(stream, buffer).await? {
-                Frame::HelloAck(theirs) => fits(&theirs, peer).map(|()| theirs).map_err(LinkEnd::Hello),
-                Frame::Refuse(reason) => Err(LinkEnd::Hello(format!("the peer refuses the link: {}", short(&reason)))),
-                _ => Err(LinkEnd::Hello("the peer's first frame is no hello".into())),
-            }
+            let Frame::HelloAck(theirs) = receive(stream, buffer).await? else { return Err(no_hello()) };
+            refuse_unless_fits(stream, &theirs, peer).await?;
+            Ok((theirs, None))
         } else {
-            let Frame::Hello(theirs) = receive(stream, buffer).await? else {
-                return Err(LinkEnd::Hello("the peer's first frame is no hello".into()));
-            };
-            if let Err(reason) = fits(&theirs, peer) {
-                send(stream, &Frame::Refuse(reason.clone())).await?;
-                return Err(LinkEnd::Hello(reason));
-            }
+            let Frame::Hello(theirs) = receive(stream, buffer).await? else { return Err(no_hello()) };
+            refuse_unless_fits(stream, &theirs, peer).await?;
             send(stream, &Frame::HelloAck(ours)).await?;
-            Ok(theirs)
+            let first = receive(stream, buffer).await?;
+            Ok((theirs, Some(first)))
         }
     };
     let late = |_| LinkEnd::Hello("the peer did not say hello in time".into());
     tokio::time::timeout(PATIENCE, both).await.map_err(late)?
+}
+
+fn no_hello() -> LinkEnd {
+    LinkEnd::Hello("the peer's first frame is no hello".into())
+}
+
+/// Tells the peer why there is no link: its operator may be the one who can mend it.
+async fn refuse_unless_fits<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    theirs: &Hello,
+    peer: &Name,
+) -> Result<(), LinkEnd> {
+    let Err(reason) = fits(theirs, peer) else { return Ok(()) };
+    send(stream, &Frame::Refuse(reason.clone())).await?;
+    stream.shutdown().await.map_err(LinkEnd::Closed)?;
+    // Until it has read that, or gone: a stream that is dropped takes what was not sent with it.
+    let mut rest = [0; 256];
+    while stream.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+    Err(LinkEnd::Hello(reason))
 }
 
 fn fits(theirs: &Hello, peer: &Name) -> Result<(), String> {
@@ -86,11 +100,15 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, frame: &Frame) -> Result<()
     stream.flush().await.map_err(LinkEnd::Closed)
 }
 
+/// The next frame; a refusal is an error.
 async fn receive<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<Frame, LinkEnd> {
     loop {
         if let Some(length) = decode_length(buffer, MOST)? {
             let frame = Frame::decode(&buffer[..length])?;
             buffer.advance(length);
+            if let Frame::Refuse(reason) = frame {
+                return Err(LinkEnd::Hello(format!("the peer refuses the link: {}", short(&reason))));
+            }
             return Ok(frame);
         }
         if stream.read_buf(buffer).await.map_err(LinkEnd::Closed)? == 0 {

@@ -129,7 +129,7 @@ fn sort(place: &str, answer: &str) -> DoorError {
         None if answer.contains("OOM") => {
             DoorError::Retry(format!("{place}: it is full (`maxmemory`): waiting for room ({answer})"))
         }
-        None => DoorError::Retry(format!("{place}: {answer}; trying again")),
+        None => DoorError::Retry(format!("{place}: {answer}")),
     }
 }
 
