@@ -73,8 +73,10 @@ impl Community {
         for node in &self.nodes {
             node.status_when("nothing is under way", |status| {
                 let mut peers = status["peers"].as_object().unwrap().values();
-                let idle =
-                    peers.all(|peer| peer["linked"] == false || (peer["behind"] == 0 && peer["unanswered"] == 0));
+                let idle = peers.all(|peer| {
+                    let settled = peer["behind"] == 0 && peer["unanswered"] == 0 && peer["taking"] == false;
+                    peer["linked"] == false || settled
+                });
                 let mut sinks = status["sinks"].as_object().unwrap().values();
                 idle && sinks.all(|sink| sink["seq"] == status["head"])
             });

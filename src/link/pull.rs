@@ -13,8 +13,10 @@ use super::verdict::Verdict;
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
 use crate::envelope::{SeenKey, SeenKeys};
 
-/// How often a cursor that moved without new envelopes is committed, ms.
-const CURSOR_EVERY: u64 = 1_000;
+/// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
+/// and when none is.
+const CURSOR_BUSY: u64 = 1_000;
+const CURSOR_IDLE: u64 = 200;
 
 /// Of this many slots in a row,
 const MODE_SAMPLE: u32 = 512;
@@ -300,7 +302,7 @@ impl Pull {
         }
         let none = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
         self.submit(none, now, out);
-        if self.cursor.as_ref().is_some_and(|(_, since)| now.saturating_sub(*since) >= CURSOR_EVERY) {
+        if self.cursor_due().is_some_and(|due| due <= now) {
             let cursor = self.cursor.take().map(|(token, _)| token);
             return Ok(Some(Submission { slots: Vec::new(), envelopes: Vec::new(), cursor }));
         }
@@ -342,6 +344,16 @@ impl Pull {
         if silent { Err(Violation::Unanswered("what we wanted")) } else { Ok(()) }
     }
 
+    fn cursor_due(&self) -> Option<u64> {
+        let wait = if self.open.is_empty() { CURSOR_IDLE } else { CURSOR_BUSY };
+        self.cursor.as_ref().map(|(_, since)| since + wait)
+    }
+
+    /// Whether everything that the peer showed us is decided, and the cursor handed over to be committed.
+    pub fn is_settled(&self) -> bool {
+        self.open.is_empty() && self.cursor.is_none()
+    }
+
     /// Whether something waits for another link's claim: then decisions elsewhere matter here.
     pub fn waits(&self) -> bool {
         self.open.values().any(|batch| batch.slots.iter().any(|slot| matches!(slot, Slot::Later(..))))
@@ -355,7 +367,7 @@ impl Pull {
             Slot::Submitted(_) | Slot::Decided(_) => None,
         });
         let told = self.open.values().map(|batch| batch.told + answer / 3);
-        let cursor = self.cursor.iter().map(|(_, since)| since + CURSOR_EVERY);
+        let cursor = self.cursor_due();
         slots.chain(told).chain(cursor).min().unwrap_or(u64::MAX)
     }
 

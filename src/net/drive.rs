@@ -101,6 +101,8 @@ pub struct Traffic {
     pub behind: u64,
     /// Batches that it has not answered.
     pub unanswered: usize,
+    /// Whether something of its log is under way into ours.
+    pub taking: bool,
     /// Whether a link stands now.
     pub linked: bool,
 }
@@ -238,7 +240,7 @@ impl Session<'_> {
             let submissions = self.pump().await?;
             commits.extend(submissions.into_iter().map(|submission| self.submit(submission)));
             self.encode()?;
-            self.count();
+            self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
@@ -365,10 +367,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn count(&mut self) {
+    /// `undecided`: something is being committed.
+    fn count(&mut self, undecided: bool) {
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
+        traffic.taking = !self.link.pull.is_settled() || undecided;
         traffic.given.sent += given.sent;
         traffic.given.bytes += given.bytes;
         traffic.given.offered += given.offered;

@@ -56,8 +56,8 @@ pub struct DoorStatus {
 impl Status {
     /// Whether nothing waits in the log for a peer that is linked, or for a door.
     pub(super) fn is_drained(&self) -> bool {
-        let linked = self.peers.values().filter(|peer| peer.traffic.linked);
-        linked.into_iter().all(|peer| peer.traffic.behind == 0 && peer.traffic.unanswered == 0)
+        let linked = self.peers.values().map(|peer| &peer.traffic).filter(|traffic| traffic.linked);
+        linked.into_iter().all(|Traffic { behind, unanswered, taking, .. }| *behind == 0 && *unanswered == 0 && !taking)
             && self.sinks.values().all(|sink| sink.seq == self.head)
     }
 
