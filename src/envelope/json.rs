@@ -187,7 +187,7 @@ impl Scan<'_> {
                 self.at += word.len();
                 Ok(())
             }
-            None => self.fail("no value begins so"),
+            None => self.fail("no JSON value begins here"),
         }
     }
 

@@ -119,7 +119,11 @@ impl Message {
         let own = self.fields.iter().find(|(key, _)| key == "tlp" && self.format == "intelmq");
         if let Some((key, value)) = own {
             let label = json::string(value).and_then(|label| label.parse().ok());
-            self.tlp = self.tlp.max(Some(label.ok_or_else(|| meta(key, "no TLP label"))?));
+            self.tlp =
+                self.tlp
+                    .max(Some(label.ok_or_else(|| {
+                        meta(key, "CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED is expected")
+                    })?));
         }
         Ok(())
     }
@@ -222,7 +226,9 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
             "relay:replaces" => message.links.replaces = Some(one_id(key, text)?),
             "relay:withdraws" => message.links.withdraws = Some(one_id(key, text)?),
             "relay:tlp" => {
-                let label = one_text(key, text)?.parse().map_err(|_| meta(key, "no TLP label"))?;
+                let label = one_text(key, text)?
+                    .parse()
+                    .map_err(|_| meta(key, "CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED is expected"))?;
                 message.tlp = message.tlp.max(Some(label));
             }
             "relay:to" => {

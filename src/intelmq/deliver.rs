@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -12,12 +13,23 @@ use uuid::Uuid;
 use super::ingest::Trouble;
 use super::{DoorError, Mark, Sink};
 use crate::accept::Gate;
-use crate::envelope::{Name, Shape};
+use crate::envelope::{Envelope, Kind, Name, Shape};
 use crate::store::{Cursor, Entry, ReadLimit, Store, StoreError};
 
 /// How often the store's copy of the mark follows the sink's, while there is much to deliver.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 const LIMIT: ReadLimit = ReadLimit { entries: 1024, bytes: 1 << 20 };
+
+/// What a step of a sink did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Envelopes given.
+    pub given: u64,
+    /// Envelopes that the sink's shape cannot carry.
+    pub unfit: u64,
+    /// The number of the last entry that is given, or is not for this sink.
+    pub seq: u64,
+}
 
 /// One sink and what it gets.
 pub struct Deliver<K> {
@@ -31,8 +43,8 @@ pub struct Deliver<K> {
     pub completions: bool,
     #[allow(missing_docs)]
     pub gate: Gate,
-    /// Told how many were given, after every step, and where the sink stands.
-    pub count: Box<dyn Fn(u64, u64) + Send + Sync>,
+    /// Told after every step.
+    pub count: Box<dyn Fn(Step) + Send + Sync>,
 }
 
 impl<K: Sink> Deliver<K> {
@@ -96,7 +108,7 @@ impl<K: Sink> Deliver<K> {
         head: &mut watch::Receiver<u64>,
     ) -> Result<DoorError, StoreError> {
         let (mut noted, mut when) = (at, Instant::now());
-        (self.count)(0, at);
+        (self.count)(Step { seq: at, ..Step::default() });
         loop {
             let entries = store.read(at, LIMIT).await?;
             let Some(last) = entries.last().map(|entry| entry.seq) else {
@@ -110,11 +122,12 @@ impl<K: Sink> Deliver<K> {
                 }
                 continue;
             };
-            let texts: Vec<_> = entries
-                .iter()
-                .filter(|entry| self.admits(entry))
-                .map(|e| e.envelope.write(self.shape).into())
-                .collect();
+            let (fit, unfit): (Vec<_>, Vec<_>) =
+                entries.iter().filter(|entry| self.admits(entry)).partition(|entry| self.fits(&entry.envelope));
+            for entry in &unfit {
+                debug!(door = %self.door, event = %entry.envelope.header().id, "no event of IntelMQ's: not delivered");
+            }
+            let texts: Vec<Bytes> = fit.iter().map(|entry| entry.envelope.write(self.shape).into()).collect();
             // Our own events come by here too: where there is nothing to give, the mark need not move each time.
             if !texts.is_empty() || last - at >= LIMIT.entries as u64 {
                 if let Err(error) = self.sink.give(&texts, Mark { log: store.log_id(), seq: last }).await {
@@ -123,7 +136,7 @@ impl<K: Sink> Deliver<K> {
                 debug!(door = %self.door, given = texts.len(), seq = last, "delivered");
             }
             at = last;
-            (self.count)(texts.len() as u64, last);
+            (self.count)(Step { given: texts.len() as u64, unfit: unfit.len() as u64, seq: last });
             if when.elapsed() >= NOTE_EVERY {
                 self.note(store, at).await?;
                 (noted, when) = (at, Instant::now());
@@ -138,6 +151,13 @@ impl<K: Sink> Deliver<K> {
     /// What our own IntelMQ gave us does not go back to it.
     fn admits(&self, entry: &Entry) -> bool {
         entry.from.is_some() && (self.completions || !entry.completes)
+    }
+
+    /// On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it.
+    fn fits(&self, envelope: &Envelope) -> bool {
+        let header = envelope.header();
+        let pipeline = matches!(self.shape, Shape::Typed | Shape::Extra);
+        !pipeline || (header.format == "intelmq" && header.kind != Kind::Withdrawal)
     }
 }
 

@@ -103,12 +103,15 @@ impl Intake {
             match self.draft(&item, now, &bounds) {
                 Ok(draft) => drafts.push(draft),
                 Err(reason) => {
-                    warn!(door = %self.door, %reason, "an item is no event: kept in quarantine");
                     quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, item });
                 }
             }
         }
         let quarantined = quarantine.len() as u64;
+        // One line for all of them: a bot that writes nothing else would fill the log.
+        if let Some(Quarantined { reason, .. }) = quarantine.first() {
+            warn!(door = %self.door, items = quarantined, first = reason, "no events: kept in quarantine");
+        }
         let sealed = self.seal(drafts);
         let verdicts = self.gate.own(sealed, self.door.clone(), position, quarantine, now).await?;
         let new = verdicts.iter().filter(|verdict| verdict.is_new()).count() as u64;

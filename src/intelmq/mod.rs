@@ -12,7 +12,7 @@ mod files;
 mod ingest;
 mod redis;
 
-pub use deliver::Deliver;
+pub use deliver::{Deliver, Step};
 pub use files::{FilesSink, FilesSource};
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{RedisSink, RedisSource, probe as probe_redis};

@@ -12,7 +12,7 @@ use super::{Core, Running, lock};
 use crate::config::{self, Config};
 use crate::envelope::{Name, Shape};
 use crate::intelmq::{
-    Deliver, FilesSink, FilesSource, Ingest, Intake, RedisSink, RedisSource, Sink, Source, TakenCounts,
+    Deliver, FilesSink, FilesSource, Ingest, Intake, RedisSink, RedisSource, Sink, Source, Step, TakenCounts,
 };
 use crate::net::now;
 use crate::store::{Cursor, StoreError};
@@ -147,10 +147,11 @@ fn deliver<K: Sink + 'static>(
 ) -> Running<Give> {
     let counts = board.sink(&door);
     let progress = core.progress.clone();
-    let count = Box::new(move |given, seq| {
+    let count = Box::new(move |step: Step| {
         let mut counts = lock(&counts);
-        counts.0 += given;
-        counts.1 = seq;
+        counts.given += step.given;
+        counts.unfit += step.unfit;
+        counts.seq = step.seq;
         progress.send_replace(());
     });
     let gate = core.gate.clone();

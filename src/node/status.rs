@@ -49,6 +49,8 @@ pub struct PeerStatus {
 pub struct DoorStatus {
     /// Envelopes given to it since the node started.
     pub given: u64,
+    /// Envelopes that are no events of IntelMQ's, and were not given to its pipeline.
+    pub unfit: u64,
     /// The number of the last entry that it has, or that was not for it.
     pub seq: u64,
 }
@@ -83,7 +85,7 @@ impl Status {
         }
         for (door, now) in &self.sinks {
             if last.sinks.get(door) != Some(now) {
-                info!(%door, given = now.given, waiting = self.head.saturating_sub(now.seq), "sink");
+                info!(%door, given = now.given, unfit = now.unfit, waiting = self.head.saturating_sub(now.seq), "sink");
             }
         }
     }
@@ -113,7 +115,7 @@ pub(super) struct Board {
 struct Shown {
     peers: BTreeMap<Name, (Arc<Partner>, PeerLink)>,
     sources: BTreeMap<Name, Arc<Mutex<TakenCounts>>>,
-    sinks: BTreeMap<Name, Arc<Mutex<(u64, u64)>>>,
+    sinks: BTreeMap<Name, Arc<Mutex<DoorStatus>>>,
 }
 
 impl Board {
@@ -130,7 +132,7 @@ impl Board {
         lock(&self.shown).sources.entry(door.clone()).or_default().clone()
     }
 
-    pub(super) fn sink(&self, door: &Name) -> Arc<Mutex<(u64, u64)>> {
+    pub(super) fn sink(&self, door: &Name) -> Arc<Mutex<DoorStatus>> {
         lock(&self.shown).sinks.entry(door.clone()).or_default().clone()
     }
 
@@ -150,10 +152,6 @@ impl Board {
             let traffic = partner.traffic().clone();
             (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
         });
-        let sinks = shown.sinks.iter().map(|(name, counts)| {
-            let (given, seq) = *lock(counts);
-            (name.clone(), DoorStatus { given, seq })
-        });
         Status {
             head: self.core.gate.store().head(),
             entries: usage.entries,
@@ -161,7 +159,7 @@ impl Board {
             quarantined: usage.quarantined,
             peers: peers.collect(),
             sources: shown.sources.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
-            sinks: sinks.collect(),
+            sinks: shown.sinks.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
         }
     }
 }
