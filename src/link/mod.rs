@@ -70,6 +70,9 @@ pub const MAX_ENTRIES: usize = 512;
 /// Batches that may be open in one direction.
 pub const MAX_BATCHES: usize = 512;
 
+/// Bytes of a token of the other side's, at most; ours have 64. One is kept for each open batch.
+const MAX_TOKEN: usize = 1024;
+
 /// The other side broke the rules, or stopped answering: the link ends, and begins anew from the cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -125,7 +128,7 @@ impl Link {
                 return self.pull.batch(batch, known, claims, now, &mut self.out);
             }
             Frame::Bodies(bodies) => return self.pull.bodies(bodies, now, &mut self.out),
-            Frame::Beat(beat) => self.pull.beat(beat, now),
+            Frame::Beat(beat) => self.pull.beat(beat, now)?,
         }
         Ok(None)
     }

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_bytes::ByteBuf;
 
 use super::claims::{Claimed, Claims, LinkId};
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
 use super::verdict::Verdict;
-use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
+use super::{MAX_BATCHES, MAX_ENTRIES, MAX_TOKEN, Settings, Violation};
 use crate::envelope::{SeenKey, SeenKeys};
 
 /// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
@@ -130,6 +131,7 @@ impl Pull {
         if batch.no != self.next {
             return Err(Violation::Unexpected("a batch out of turn"));
         }
+        let token = short(batch.token)?;
         let whole = unpack(&batch.whole, self.settings.frame).map_err(|_| Violation::Unexpected("a broken batch"))?;
         if self.open.len() >= MAX_BATCHES {
             return Err(Violation::Unexpected("more batches than may be open"));
@@ -154,7 +156,7 @@ impl Pull {
         }
         // Every place was filled once: there are as many as slots.
         let slots = slots.into_iter().flatten().collect();
-        self.open.insert(batch.no, Incoming { slots, token: batch.token.into_vec(), told: now });
+        self.open.insert(batch.no, Incoming { slots, token, told: now });
         if !answers.is_empty() {
             out.push(Frame::Want(Want { no: batch.no, answers }));
         }
@@ -279,12 +281,14 @@ impl Pull {
         }
     }
 
-    pub(super) fn beat(&mut self, beat: Beat, now: u64) {
+    pub(super) fn beat(&mut self, beat: Beat, now: u64) -> Result<(), Violation> {
+        let token = short(beat.token)?;
         if self.open.is_empty() {
             self.current = Some(now);
-            self.cursor.get_or_insert((Vec::new(), now)).0 = beat.token.into_vec();
+            self.cursor.get_or_insert((Vec::new(), now)).0 = token;
         }
     }
+        Ok(())
 
     pub(super) fn tick<K: Known>(
         &mut self,
@@ -388,6 +392,13 @@ impl Pull {
 }
 
 fn place(slots: &mut [Option<Slot>], slot: u16, state: Slot) -> Result<(), Violation> {
+fn short(token: ByteBuf) -> Result<Vec<u8>, Violation> {
+    if token.len() > MAX_TOKEN {
+        return Err(Violation::Unexpected("a token of more than 1 KiB"));
+    }
+    Ok(token.into_vec())
+}
+
     match slots.get_mut(slot as usize) {
         Some(place @ None) => {
             *place = Some(state);

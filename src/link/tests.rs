@@ -354,3 +354,36 @@ fn no_frame_is_larger_than_the_peer_takes() {
     settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 2000, "unpacked, every batch and all bodies are within the frame");
 }
+
+#[test]
+fn what_a_peer_calls_its_rules_is_bounded() {
+    let mut all = Given::default();
+    for n in 0..1000 {
+        let mut a = side(true, 1, From::All);
+        let out = a.step(vec![Frame::Pull(From::All)], 0).unwrap();
+        assert!(out.iter().any(|frame| matches!(frame, Frame::Batch(_))));
+        let rule = format!("{n}\n{}", "x".repeat(10_000));
+        let done = Done { no: 1, verdicts: vec![Verdict::Refused(rule)], mode: Mode::Offer };
+        a.step(vec![Frame::Done(done)], 0).unwrap();
+        all.add(a.link.push.take_counts());
+    }
+    assert_eq!(all.sent, 1000);
+    assert!(all.verdicts.len() < 100, "{} verdicts", all.verdicts.len());
+    let fit = |text: &str| text.len() < 100 && !text.contains('\n');
+    assert!(all.verdicts.keys().all(|verdict| fit(&verdict.to_string())));
+}
+
+#[test]
+fn a_token_of_any_size_ends_the_link() {
+    let token = ByteBuf::from(vec![0; 5000]);
+    let batch = Batch {
+        no: 1,
+        offers: vec![Offer(0, name("far"), Uuid::from_u128(1), 100, 0)],
+        whole: Vec::new(),
+        token: token.clone(),
+    };
+    for frame in [Frame::Batch(batch), Frame::Beat(Beat { token })] {
+        let mut b = side(true, 0, From::All);
+        assert_eq!(b.step(vec![frame], 0), Err(Violation::Unexpected("a token of more than 1 KiB")));
+    }
+}

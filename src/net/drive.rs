@@ -373,12 +373,7 @@ impl Session<'_> {
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         traffic.taking = !self.link.pull.is_settled() || undecided;
-        traffic.given.sent += given.sent;
-        traffic.given.bytes += given.bytes;
-        traffic.given.offered += given.offered;
-        for (verdict, count) in given.verdicts {
-            *traffic.given.verdicts.entry(verdict).or_default() += count;
-        }
+        traffic.given.add(given);
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }
