@@ -111,7 +111,7 @@ impl Link {
         frame: Frame,
         position: impl FnOnce(From) -> u64,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
     ) -> Result<Option<Submission>, Violation> {
         match frame {
@@ -137,7 +137,7 @@ impl Link {
     pub fn tick<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         rng: &mut impl CryptoRng,
         now: u64,
     ) -> Result<Option<Submission>, Violation> {

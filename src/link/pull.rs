@@ -124,7 +124,7 @@ impl Pull {
         &mut self,
         batch: Batch,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
@@ -163,7 +163,7 @@ impl Pull {
         Ok(self.submit(submission, now, out))
     }
 
-    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &mut Claims, now: u64) -> (Slot, Answer) {
+    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &Claims, now: u64) -> (Slot, Answer) {
         if offer.3 as usize > self.settings.envelope {
             return (Slot::Decided(Verdict::TooBig), Answer::Refuse(Verdict::TooBig));
         }
@@ -178,7 +178,7 @@ impl Pull {
         offer: Offer,
         keys: SeenKeys,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
     ) -> (Slot, Answer) {
         match known.standing(&keys, &offer) {
@@ -236,7 +236,7 @@ impl Pull {
     pub fn decided(
         &mut self,
         decided: impl IntoIterator<Item = ((u64, u16), Verdict)>,
-        claims: &mut Claims,
+        claims: &Claims,
         out: &mut Vec<Frame>,
     ) {
         for ((no, slot), verdict) in decided {
@@ -245,7 +245,8 @@ impl Pull {
                 continue;
             };
             if let Slot::Submitted(Some(key)) = place {
-                claims.release(key, self.id);
+                let honest = !matches!(verdict, Verdict::BadSignature | Verdict::Malformed | Verdict::TooBig);
+                claims.release(key, self.id, honest);
             }
             *place = Slot::Decided(verdict);
         }
@@ -287,13 +288,13 @@ impl Pull {
             self.current = Some(now);
             self.cursor.get_or_insert((Vec::new(), now)).0 = token;
         }
-    }
         Ok(())
+    }
 
     pub(super) fn tick<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
@@ -317,7 +318,7 @@ impl Pull {
     fn look_again<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<(), Violation> {
@@ -391,7 +392,6 @@ impl Pull {
     }
 }
 
-fn place(slots: &mut [Option<Slot>], slot: u16, state: Slot) -> Result<(), Violation> {
 fn short(token: ByteBuf) -> Result<Vec<u8>, Violation> {
     if token.len() > MAX_TOKEN {
         return Err(Violation::Unexpected("a token of more than 1 KiB"));
@@ -399,6 +399,7 @@ fn short(token: ByteBuf) -> Result<Vec<u8>, Violation> {
     Ok(token.into_vec())
 }
 
+fn place(slots: &mut [Option<Slot>], slot: u16, state: Slot) -> Result<(), Violation> {
     match slots.get_mut(slot as usize) {
         Some(place @ None) => {
             *place = Some(state);

@@ -74,7 +74,7 @@ impl Side {
             let bytes = frame.encode();
             let frame = Frame::decode(&bytes[bytes.len() - length(&bytes)..]).unwrap();
             let position = |from| if from == From::Now { log } else { 0 };
-            self.submitted.extend(self.link.handle(frame, position, &self.node, &mut self.claims, now)?);
+            self.submitted.extend(self.link.handle(frame, position, &self.node, &self.claims, now)?);
         }
         while let Some(after) = self.link.push.needs(self.log) {
             let through = (after + 700).min(self.log);
@@ -87,7 +87,7 @@ impl Side {
 
     fn tick(&mut self, now: u64) -> Result<(), Violation> {
         let mut rng = ChaCha20Rng::seed_from_u64(now);
-        self.submitted.extend(self.link.tick(&self.node, &mut self.claims, &mut rng, now)?);
+        self.submitted.extend(self.link.tick(&self.node, &self.claims, &mut rng, now)?);
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Side {
                 verdicts.push((slot, if new { Verdict::Accepted } else { Verdict::Duplicate }));
             }
             self.cursor = submission.cursor.or(self.cursor.take());
-            self.link.pull.decided(verdicts, &mut self.claims, &mut self.link.out);
+            self.link.pull.decided(verdicts, &self.claims, &mut self.link.out);
         }
     }
 }

@@ -63,7 +63,7 @@ pub struct Exchange {
     /// The key of our resume tokens.
     pub token_key: TokenKey,
     /// What is wanted on which link.
-    pub claims: Mutex<Claims>,
+    pub claims: Claims,
     /// Where the links' clock began.
     pub started: Instant,
     /// Moves with every step of a link.
@@ -118,10 +118,6 @@ impl Exchange {
     /// Milliseconds of a clock that never goes back. It begins high: what is older than the process has a time too.
     fn clock(&self) -> u64 {
         (1 << 40) + self.started.elapsed().as_millis() as u64
-    }
-
-    fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one link until it ends. `opens`: we speak first. Cancelling it loses nothing that was acknowledged.
@@ -182,7 +178,7 @@ struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.exchange.claims().forget(self.partner.id);
+        self.exchange.claims.forget(self.partner.id);
         self.partner.traffic().linked = false;
     }
 }
@@ -257,8 +253,7 @@ impl Session<'_> {
                 Some(decided) = commits.next() => {
                     let (bytes, verdicts) = decided?;
                     self.undecided -= bytes;
-                    let mut claims = self.exchange.claims();
-                    self.link.pull.decided(verdicts, &mut claims, &mut self.link.out);
+                    self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
@@ -278,8 +273,7 @@ impl Session<'_> {
             _ => 0,
         };
         let known = self.exchange.gate.known();
-        let mut claims = self.exchange.claims();
-        Ok(self.link.handle(frame, |_| start, &known, &mut claims, self.exchange.clock())?)
+        Ok(self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?)
     }
 
     /// The number after which a peer begins that has no token, or whose token is not ours.
@@ -342,8 +336,7 @@ impl Session<'_> {
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
         let known = self.exchange.gate.known();
-        let mut claims = self.exchange.claims();
-        Ok(self.link.tick(&known, &mut claims, &mut rand::rng(), self.exchange.clock())?)
+        Ok(self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?)
     }
 
     fn submit(&mut self, submission: Submission) -> impl Future<Output = Result<Decided, StoreError>> + Send + use<> {
