@@ -233,11 +233,12 @@ impl Session<'_> {
             if claims_elsewhere {
                 decided.mark_unchanged();
             }
-            let submissions = self.pump().await?;
-            commits.extend(submissions.into_iter().map(|submission| self.submit(submission)));
+            commits.extend(self.pump().await?.map(|submission| self.submit(submission)));
             self.encode()?;
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
+            // More of the log is due: on with it, but not before what came meanwhile.
+            let more = self.link.push.needs(gate.store().head()).is_some();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -258,6 +259,7 @@ impl Session<'_> {
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = share.changed() => self.link.push.forget_unsent(),
+                () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
         }
@@ -297,13 +299,13 @@ impl Session<'_> {
         Ok(low)
     }
 
-    /// Reads on in the log as far as the window allows, and lets the link do what is due.
-    async fn pump(&mut self) -> Result<Vec<Submission>, LinkEnd> {
+    /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
+    /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
+    async fn pump(&mut self) -> Result<Option<Submission>, LinkEnd> {
         let store = self.exchange.gate.store();
-        let mut submissions = Vec::new();
-        while let Some(after) = self.link.push.needs(store.head()) {
+        if let Some(after) = self.link.push.needs(store.head()) {
             let entries = store.read(after, READ).await?;
-            let Some(through) = entries.last().map(|entry| entry.seq) else { break };
+            let through = entries.last().map_or(after, |entry| entry.seq);
             let share = *self.partner.share.borrow();
             let rules = self.exchange.gate.rules();
             let (clock, wall) = (self.exchange.clock(), now());
@@ -328,10 +330,8 @@ impl Session<'_> {
                 })
                 .collect();
             self.link.push.entries(outgoing, through);
-            submissions.extend(self.tick()?);
         }
-        submissions.extend(self.tick()?);
-        Ok(submissions)
+        self.tick()
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
