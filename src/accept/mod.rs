@@ -178,6 +178,15 @@ impl Gate {
         self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await.map(|_| ())
     }
 
+    /// Waits for what was handed in before, though whoever handed it in may have gone: cursors can be read then.
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        match self.store.commit(Commit::default()).await {
+            // Then there is no room for what was handed in before either.
+            Ok(_) | Err(StoreError::Full { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Commits, and waits while the disk is full: takers then stop taking, and everything else goes on. Nothing
     /// overtakes what waits, or a link's cursor would stand behind envelopes that are not stored.
     async fn commit(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
@@ -248,6 +257,9 @@ impl Known for Acquaintance {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::config;
     use crate::envelope::{Secret, Tlp};
@@ -268,5 +280,20 @@ mod tests {
         let door: Name = "out".parse().unwrap();
         let commit = gate.note_sink(&door, vec![1]);
         tokio::time::timeout(Duration::from_secs(20), commit).await.expect("it stood in line").unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_in_and_given_up_is_settled() {
+        let data = tempfile::tempdir().unwrap();
+        let gate = gate(data.path()).await;
+        let door: Name = "in".parse().unwrap();
+        for n in 0..20u8 {
+            {
+                let commit = pin!(gate.own(Vec::new(), door.clone(), vec![n], Vec::new(), 1));
+                let _ = commit.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            gate.settled().await.unwrap();
+            assert_eq!(gate.store().cursor(&Cursor::Source(door.clone())).await.unwrap(), Some(vec![n]));
+        }
     }
 }
