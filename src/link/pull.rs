@@ -72,9 +72,24 @@ struct Incoming {
     token: Vec<u8>,
     /// When the peer was last told that we are at work.
     told: u64,
+    /// When a slot is due next, and whether one is `Later`: so that nobody looks through all slots of all batches for
+    /// each frame.
+    due: u64,
+    later: bool,
 }
 
 impl Incoming {
+    /// Slots have changed.
+    fn look(&mut self, answer: u64) {
+        let due = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Wanted(_, _, since) => Some(since + answer),
+            Slot::Later(_, _, until) => Some(*until),
+            Slot::Submitted(_) | Slot::Decided(_) => None,
+        });
+        self.due = due.min().unwrap_or(u64::MAX);
+        self.later = self.slots.iter().any(|slot| matches!(slot, Slot::Later(..)));
+    }
+
     fn is_submitted(&self) -> bool {
         self.slots.iter().all(|slot| matches!(slot, Slot::Submitted(_) | Slot::Decided(_)))
     }
@@ -156,7 +171,9 @@ impl Pull {
         }
         // Every place was filled once: there are as many as slots.
         let slots = slots.into_iter().flatten().collect();
-        self.open.insert(batch.no, Incoming { slots, token, told: now });
+        let mut incoming = Incoming { slots, token, told: now, due: 0, later: false };
+        incoming.look(self.settings.answer);
+        self.open.insert(batch.no, incoming);
         if !answers.is_empty() {
             out.push(Frame::Want(Want { no: batch.no, answers }));
         }
@@ -213,6 +230,7 @@ impl Pull {
             submission.slots.push((bodies.no, slot));
             submission.envelopes.push(body);
         }
+        batch.look(self.settings.answer);
         Ok(self.submit(submission, now, out))
     }
 
@@ -324,7 +342,7 @@ impl Pull {
     ) -> Result<(), Violation> {
         let mut open = std::mem::take(&mut self.open);
         let mut silent = false;
-        for (&no, batch) in &mut open {
+        for (&no, batch) in open.iter_mut().filter(|(_, batch)| batch.later || batch.due <= now) {
             let mut answers = Vec::new();
             for place in &mut batch.slots {
                 match place {
@@ -340,6 +358,7 @@ impl Pull {
                     Slot::Submitted(_) | Slot::Decided(_) => {}
                 }
             }
+            batch.look(self.settings.answer);
             if !answers.is_empty() {
                 batch.told = now;
                 out.push(Frame::Want(Want { no, answers }));
@@ -361,19 +380,13 @@ impl Pull {
 
     /// Whether something waits for another link's claim: then decisions elsewhere matter here.
     pub fn waits(&self) -> bool {
-        self.open.values().any(|batch| batch.slots.iter().any(|slot| matches!(slot, Slot::Later(..))))
+        self.open.values().any(|batch| batch.later)
     }
 
     pub(super) fn deadline(&self) -> u64 {
         let answer = self.settings.answer;
-        let slots = self.open.values().flat_map(|batch| &batch.slots).filter_map(|slot| match slot {
-            Slot::Wanted(_, _, since) => Some(since + answer),
-            Slot::Later(_, _, until) => Some(*until),
-            Slot::Submitted(_) | Slot::Decided(_) => None,
-        });
-        let told = self.open.values().map(|batch| batch.told + answer / 3);
-        let cursor = self.cursor_due();
-        slots.chain(told).chain(cursor).min().unwrap_or(u64::MAX)
+        let batches = self.open.values().map(|batch| batch.due.min(batch.told + answer / 3));
+        batches.chain(self.cursor_due()).min().unwrap_or(u64::MAX)
     }
 
     /// When the peer last said that we have all it may give us; `None`: not yet, or there is more.
