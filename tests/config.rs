@@ -285,6 +285,7 @@ fn refuses_numbers_out_of_range_or_order() {
             ("[limits]\nframe_bytes = \"1 MiB\"", 5, 15, "larger than envelope_bytes by 64 KiB"),
             ("[limits]\nenvelope_bytes = \"4 MiB\"", 5, 18, "cannot carry an envelope"),
             ("[limits]\nfields = 70000", 5, 10, "65535"),
+            ("[limits]\nenvelope_bytes = \"16 MiB\"\nframe_bytes = \"32 MiB\"", 5, 18, "out of range"),
             ("[limits]\npath = 0", 5, 8, "out of range"),
             ("[limits]\npath = 8", 5, 8, "longer than limits.path = 8"),
             ("[limits]\nfuture_seconds = 100000", 5, 18, "out of range"),

@@ -61,7 +61,7 @@ pub struct Gate {
     store: Store,
     rules: Arc<RwLock<Arc<Rules>>>,
     /// Those who wait for room on the disk, in the order in which they were refused.
-    line: Arc<tokio::sync::Mutex<()>>,
+    line: Arc<tokio::sync::RwLock<()>>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
 }
@@ -178,11 +178,21 @@ impl Gate {
         self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await.map(|_| ())
     }
 
+    /// Waits for what was handed in before, though whoever handed it in may have gone: cursors can be read then.
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        match self.store.commit(Commit::default()).await {
+            // Then there is no room for what was handed in before either.
+            Ok(_) | Err(StoreError::Full { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Commits, and waits while the disk is full: takers then stop taking, and everything else goes on. Nothing
     /// overtakes what waits, or a link's cursor would stand behind envelopes that are not stored.
     async fn commit(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
-        // Tried, not held: while there is room, many commits are under way at once.
-        let result = if self.line.try_lock().is_ok() { Some(self.store.commit(commit()).await) } else { None };
+        // Tried, not held: while there is room, many commits are under way at once. To read: two that look at the same
+        // moment are not in each other's way.
+        let result = if self.line.try_read().is_ok() { Some(self.store.commit(commit()).await) } else { None };
         let result = match result {
             None | Some(Err(StoreError::Full { .. })) => self.commit_in_line(commit).await,
             Some(result) => result,
@@ -193,7 +203,7 @@ impl Gate {
 
     async fn commit_in_line(&self, commit: impl Fn() -> Commit) -> Result<Vec<Appended>, StoreError> {
         // Unconstrained: a caller whose task has used up tokio's budget must stand in line all the same.
-        let _first = tokio::task::unconstrained(self.line.lock()).await;
+        let _first = tokio::task::unconstrained(self.line.write()).await;
         let mut said = false;
         loop {
             match self.store.commit(commit()).await {
@@ -241,6 +251,49 @@ impl Known for Acquaintance {
         match self.store.seen(keys) {
             Some(hidden) if hidden <= keys.hidden => Standing::Known,
             _ => Standing::New,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::config;
+    use crate::envelope::{Secret, Tlp};
+
+    async fn gate(data: &std::path::Path) -> Gate {
+        let me: Name = "me".parse().unwrap();
+        let policy = Policy { me: me.clone(), default_tlp: Tlp::Amber, hops: 16 };
+        let (key, bounds) = (Secret::from_seed(&[9; 32]).key(), Bounds::default());
+        let rules = Rules { me, key, origins: HashMap::new(), policy, bounds, age: 1, future: 1 };
+        Gate::new(Store::open(data, &config::Store::default()).await.unwrap(), rules)
+    }
+
+    #[tokio::test]
+    async fn who_looks_whether_there_is_a_line_makes_none() {
+        let data = tempfile::tempdir().unwrap();
+        let gate = gate(data.path()).await;
+        let _looks = gate.line.try_read().unwrap();
+        let door: Name = "out".parse().unwrap();
+        let commit = gate.note_sink(&door, vec![1]);
+        tokio::time::timeout(Duration::from_secs(20), commit).await.expect("it stood in line").unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_in_and_given_up_is_settled() {
+        let data = tempfile::tempdir().unwrap();
+        let gate = gate(data.path()).await;
+        let door: Name = "in".parse().unwrap();
+        for n in 0..20u8 {
+            {
+                let commit = pin!(gate.own(Vec::new(), door.clone(), vec![n], Vec::new(), 1));
+                let _ = commit.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            gate.settled().await.unwrap();
+            assert_eq!(gate.store().cursor(&Cursor::Source(door.clone())).await.unwrap(), Some(vec![n]));
         }
     }
 }

@@ -90,6 +90,23 @@ fn a_hop_changes_the_path_and_nothing_else() {
 }
 
 #[test]
+fn what_a_hop_would_break_is_no_envelope() {
+    let whole = sealed(vec![event()])[0].bytes().to_vec();
+    // Index 0, count 1, an empty proof, and the head of the signature.
+    let seal = [0x84, 0, 1, 0x80, 0x58, 64];
+    let at = whole.windows(seal.len()).position(|w| w == seal).unwrap();
+    let end = at + seal.len() + 64;
+    let open_ended =
+        |from: usize, to: usize| [&whole[..from], &[0x9f], &whole[from + 1..to], &[0xff], &whole[to..]].concat();
+    for bytes in [open_ended(0, whole.len()), open_ended(at, end)] {
+        assert!(open(&bytes).is_err(), "its path is not what stands at the end");
+    }
+    // A path may have any length, as it is written anew.
+    let bytes = open_ended(end, whole.len());
+    open(open(&bytes).unwrap().with_hop(&"cert-ee".parse().unwrap()).bytes()).unwrap();
+}
+
+#[test]
 fn the_verifier_remembers_a_root_with_its_signature() {
     let sealed = sealed(vec![event(), event()]);
     let mut verifier = Verifier::new(1);

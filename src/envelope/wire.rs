@@ -167,6 +167,9 @@ impl Envelope {
         let path = path.map_err(|_| Malformed::Shape("the path holds what is no node name"))?;
         let fields = wire_fields.iter().map(|field| field.span(&bytes)).collect();
         let (header_at, path_at) = (Span::of(&bytes, header_bytes), Span::of(&bytes, wire_seal.3).to as usize);
+        // Else a break would follow the seal or the path, and be lost with the next hop.
+        serde_cbor::from_slice::<Vec<&str>>(&bytes[path_at..])
+            .map_err(|_| Malformed::Shape("the envelope and its seal have definite lengths"))?;
         let seed = seed.map(|seed| seed.into_array());
         Ok(Envelope { header, header_at, fields, seed, seal, path, path_at, bytes })
     }

@@ -16,7 +16,7 @@ use crate::accept::Gate;
 use crate::config::{self, IdKind};
 use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
 use crate::link::Verdict;
-use crate::store::{Quarantined, StoreError};
+use crate::store::{Quarantined, Store, StoreError};
 
 /// What is taken at once: one commit.
 const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
@@ -103,6 +103,7 @@ impl Intake {
             match self.draft(&item, now, &bounds) {
                 Ok(draft) => drafts.push(draft),
                 Err(reason) => {
+                    let (item, reason) = kept(item, reason);
                     quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, item });
                 }
             }
@@ -150,6 +151,18 @@ impl Intake {
     }
 }
 
+/// Bytes of an item that are kept in quarantine, at most: the store takes no more, and a node that cannot store what
+/// it has taken cannot go on.
+const KEPT: usize = Store::LARGEST / 2;
+
+/// What of an item is kept, and why it is there.
+fn kept(item: Bytes, reason: String) -> (Bytes, String) {
+    if item.len() <= KEPT {
+        return (item, reason);
+    }
+    (item.slice(..KEPT), format!("{reason}; only the first {KEPT} bytes are kept"))
+}
+
 /// A door that does not open: waits, and says so once, and once when it is over.
 pub(super) struct Trouble {
     door: Name,
@@ -192,5 +205,18 @@ impl Trouble {
         if self.said.take().is_some() {
             info!(door = %self.door, "the door is open again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_does_not_take_is_cut() {
+        let (item, reason) = kept(Bytes::from(vec![b'x'; 3 * Store::LARGEST]), "too large".into());
+        assert!(item.len() + reason.len() < Store::LARGEST);
+        assert!(reason.starts_with("too large; only the first"), "{reason}");
+        assert_eq!(kept(Bytes::from_static(b"{"), "no JSON".into()), (Bytes::from_static(b"{"), "no JSON".into()));
     }
 }

@@ -1,6 +1,7 @@
 //! Claims: an id that is wanted on one link is not wanted on another for a while, so that each body comes once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::envelope::SeenKey;
 
@@ -10,9 +11,12 @@ pub type LinkId = u64;
 /// How long a link that let a claim expire may not claim, ms: offering early and serving never would slow everybody.
 const PENALTY: u64 = 60_000;
 
-/// The claims of all links of a node.
+/// The claims of all links of a node. Locked for one id at a time: links do not wait for each other's work.
 #[derive(Debug, Default)]
-pub struct Claims {
+pub struct Claims(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
     held: HashMap<SeenKey, (LinkId, u64)>,
     /// Until when a link may not claim.
     barred: BTreeMap<LinkId, u64>,
@@ -28,46 +32,57 @@ pub enum Claimed {
 }
 
 impl Claims {
-    /// Link `link` would ask for the body of `key`.
-    pub fn claim(&mut self, key: SeenKey, link: LinkId, now: u64, period: u64) -> Claimed {
-        if let Some(&(holder, until)) = self.held.get(&key)
-            && holder != link
-        {
+    /// Link `link` would ask for the body of `key`. Asking again does not prolong its claim.
+    pub fn claim(&self, key: SeenKey, link: LinkId, now: u64, period: u64) -> Claimed {
+        let Held { held, barred } = &mut *self.lock();
+        if let Some(&(holder, until)) = held.get(&key) {
             if now < until {
-                return Claimed::Elsewhere(until);
+                return if holder == link { Claimed::Here } else { Claimed::Elsewhere(until) };
             }
-            self.barred.insert(holder, now + PENALTY);
+            barred.insert(holder, now + PENALTY);
         }
-        if self.barred.get(&link).is_some_and(|&until| now < until) {
+        if barred.get(&link).is_some_and(|&until| now < until) {
             // Wanted here as well, but nobody waits for it.
-            self.held.remove(&key);
+            held.remove(&key);
         } else {
-            self.barred.remove(&link);
-            self.held.insert(key, (link, now + period));
+            barred.remove(&link);
+            held.insert(key, (link, now + period));
         }
         Claimed::Here
     }
 
-    /// The body came on `link`, and was decided.
-    pub fn release(&mut self, key: &SeenKey, link: LinkId) {
-        if self.held.get(key).is_some_and(|&(holder, _)| holder == link) {
-            self.held.remove(key);
+    /// The body came on `link`, and was decided. One that no honest node sends counts as none.
+    pub fn release(&self, key: &SeenKey, link: LinkId, honest: bool) {
+        let Held { held, barred } = &mut *self.lock();
+        let Some((_, until)) = held.get(key).copied().filter(|&(holder, _)| holder == link) else { return };
+        held.remove(key);
+        if !honest {
+            barred.insert(link, until + PENALTY);
         }
     }
 
-    /// The link ended: what it claimed is free. A peer that may not claim does not get the right back by reconnecting.
-    pub fn forget(&mut self, link: LinkId) {
-        self.held.retain(|_, &mut (holder, _)| holder != link);
+    /// The link ended: what it claimed is free, and as it did not come, the link may not claim for a while. Nor does a
+    /// peer get the right back by reconnecting.
+    pub fn forget(&self, link: LinkId) {
+        let Held { held, barred } = &mut *self.lock();
+        let left = held.extract_if(|_, &mut (holder, _)| holder == link).map(|(_, (_, until))| until).max();
+        if let Some(until) = left {
+            barred.insert(link, until + PENALTY);
+        }
     }
 
     /// How many ids are claimed.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.lock().held.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.lock().held.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_claim_holds_until_it_expires_and_then_bars_its_holder() {
-        let (mut claims, one, two) = (Claims::default(), SeenKey([1; 16]), SeenKey([2; 16]));
+        let (claims, one, two) = (Claims::default(), SeenKey([1; 16]), SeenKey([2; 16]));
         assert_eq!(claims.claim(one, 1, 0, 5000), Claimed::Here);
         assert_eq!(claims.claim(one, 2, 4999, 5000), Claimed::Elsewhere(5000));
         assert_eq!(claims.claim(one, 2, 5000, 5000), Claimed::Here);
@@ -86,19 +101,36 @@ mod tests {
         assert_eq!(claims.claim(two, 2, 5000, 5000), Claimed::Here);
         assert_eq!(claims.claim(two, 1, 5001, 5000), Claimed::Elsewhere(10000));
         // Until a minute later.
-        claims.release(&two, 2);
+        claims.release(&two, 2, true);
         assert_eq!(claims.claim(two, 1, 5000 + PENALTY, 5000), Claimed::Here);
         assert_eq!(claims.claim(two, 2, 5001 + PENALTY, 5000), Claimed::Elsewhere(10000 + PENALTY));
     }
 
     #[test]
     fn a_link_that_ends_frees_what_it_claimed() {
-        let (mut claims, key) = (Claims::default(), SeenKey([1; 16]));
+        let (claims, key) = (Claims::default(), SeenKey([1; 16]));
         claims.claim(key, 1, 0, 5000);
         claims.forget(1);
         assert!(claims.is_empty());
         assert_eq!(claims.claim(key, 2, 1, 5000), Claimed::Here);
-        claims.release(&key, 1);
+        claims.release(&key, 1, true);
         assert_eq!(claims.len(), 1, "only the holder releases");
+    }
+
+    #[test]
+    fn a_claim_cannot_be_prolonged() {
+        let key = SeenKey([1; 16]);
+        let (offered_again, ended, garbage) = (Claims::default(), Claims::default(), Claims::default());
+        for claims in [&offered_again, &ended, &garbage] {
+            assert_eq!(claims.claim(key, 1, 0, 5000), Claimed::Here);
+        }
+        assert_eq!(offered_again.claim(key, 1, 4000, 5000), Claimed::Here);
+        ended.forget(1);
+        assert_eq!(ended.claim(key, 1, 4000, 5000), Claimed::Here);
+        garbage.release(&key, 1, false);
+        assert_eq!(garbage.claim(key, 1, 4000, 5000), Claimed::Here);
+        for claims in [offered_again, ended, garbage] {
+            assert_eq!(claims.claim(key, 2, 5000, 5000), Claimed::Here, "nobody waits longer than the first claim");
+        }
     }
 }

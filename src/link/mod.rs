@@ -70,6 +70,9 @@ pub const MAX_ENTRIES: usize = 512;
 /// Batches that may be open in one direction.
 pub const MAX_BATCHES: usize = 512;
 
+/// Bytes of a token of the other side's, at most; ours have 64. One is kept for each open batch.
+const MAX_TOKEN: usize = 1024;
+
 /// The other side broke the rules, or stopped answering: the link ends, and begins anew from the cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -108,7 +111,7 @@ impl Link {
         frame: Frame,
         position: impl FnOnce(From) -> u64,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
     ) -> Result<Option<Submission>, Violation> {
         match frame {
@@ -125,7 +128,7 @@ impl Link {
                 return self.pull.batch(batch, known, claims, now, &mut self.out);
             }
             Frame::Bodies(bodies) => return self.pull.bodies(bodies, now, &mut self.out),
-            Frame::Beat(beat) => self.pull.beat(beat, now),
+            Frame::Beat(beat) => self.pull.beat(beat, now)?,
         }
         Ok(None)
     }
@@ -134,7 +137,7 @@ impl Link {
     pub fn tick<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         rng: &mut impl CryptoRng,
         now: u64,
     ) -> Result<Option<Submission>, Violation> {

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_bytes::ByteBuf;
 
 use super::claims::{Claimed, Claims, LinkId};
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
 use super::verdict::Verdict;
-use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
+use super::{MAX_BATCHES, MAX_ENTRIES, MAX_TOKEN, Settings, Violation};
 use crate::envelope::{SeenKey, SeenKeys};
 
 /// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
@@ -71,9 +72,24 @@ struct Incoming {
     token: Vec<u8>,
     /// When the peer was last told that we are at work.
     told: u64,
+    /// When a slot is due next, and whether one is `Later`: so that nobody looks through all slots of all batches for
+    /// each frame.
+    due: u64,
+    later: bool,
 }
 
 impl Incoming {
+    /// Slots have changed.
+    fn look(&mut self, answer: u64) {
+        let due = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Wanted(_, _, since) => Some(since + answer),
+            Slot::Later(_, _, until) => Some(*until),
+            Slot::Submitted(_) | Slot::Decided(_) => None,
+        });
+        self.due = due.min().unwrap_or(u64::MAX);
+        self.later = self.slots.iter().any(|slot| matches!(slot, Slot::Later(..)));
+    }
+
     fn is_submitted(&self) -> bool {
         self.slots.iter().all(|slot| matches!(slot, Slot::Submitted(_) | Slot::Decided(_)))
     }
@@ -123,13 +139,14 @@ impl Pull {
         &mut self,
         batch: Batch,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
         if batch.no != self.next {
             return Err(Violation::Unexpected("a batch out of turn"));
         }
+        let token = short(batch.token)?;
         let whole = unpack(&batch.whole, self.settings.frame).map_err(|_| Violation::Unexpected("a broken batch"))?;
         if self.open.len() >= MAX_BATCHES {
             return Err(Violation::Unexpected("more batches than may be open"));
@@ -154,14 +171,16 @@ impl Pull {
         }
         // Every place was filled once: there are as many as slots.
         let slots = slots.into_iter().flatten().collect();
-        self.open.insert(batch.no, Incoming { slots, token: batch.token.into_vec(), told: now });
+        let mut incoming = Incoming { slots, token, told: now, due: 0, later: false };
+        incoming.look(self.settings.answer);
+        self.open.insert(batch.no, incoming);
         if !answers.is_empty() {
             out.push(Frame::Want(Want { no: batch.no, answers }));
         }
         Ok(self.submit(submission, now, out))
     }
 
-    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &mut Claims, now: u64) -> (Slot, Answer) {
+    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &Claims, now: u64) -> (Slot, Answer) {
         if offer.3 as usize > self.settings.envelope {
             return (Slot::Decided(Verdict::TooBig), Answer::Refuse(Verdict::TooBig));
         }
@@ -176,7 +195,7 @@ impl Pull {
         offer: Offer,
         keys: SeenKeys,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
     ) -> (Slot, Answer) {
         match known.standing(&keys, &offer) {
@@ -211,6 +230,7 @@ impl Pull {
             submission.slots.push((bodies.no, slot));
             submission.envelopes.push(body);
         }
+        batch.look(self.settings.answer);
         Ok(self.submit(submission, now, out))
     }
 
@@ -234,7 +254,7 @@ impl Pull {
     pub fn decided(
         &mut self,
         decided: impl IntoIterator<Item = ((u64, u16), Verdict)>,
-        claims: &mut Claims,
+        claims: &Claims,
         out: &mut Vec<Frame>,
     ) {
         for ((no, slot), verdict) in decided {
@@ -243,7 +263,8 @@ impl Pull {
                 continue;
             };
             if let Slot::Submitted(Some(key)) = place {
-                claims.release(key, self.id);
+                let honest = !matches!(verdict, Verdict::BadSignature | Verdict::Malformed | Verdict::TooBig);
+                claims.release(key, self.id, honest);
             }
             *place = Slot::Decided(verdict);
         }
@@ -279,17 +300,19 @@ impl Pull {
         }
     }
 
-    pub(super) fn beat(&mut self, beat: Beat, now: u64) {
+    pub(super) fn beat(&mut self, beat: Beat, now: u64) -> Result<(), Violation> {
+        let token = short(beat.token)?;
         if self.open.is_empty() {
             self.current = Some(now);
-            self.cursor.get_or_insert((Vec::new(), now)).0 = beat.token.into_vec();
+            self.cursor.get_or_insert((Vec::new(), now)).0 = token;
         }
+        Ok(())
     }
 
     pub(super) fn tick<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
@@ -313,13 +336,13 @@ impl Pull {
     fn look_again<K: Known>(
         &mut self,
         known: &K,
-        claims: &mut Claims,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<(), Violation> {
         let mut open = std::mem::take(&mut self.open);
         let mut silent = false;
-        for (&no, batch) in &mut open {
+        for (&no, batch) in open.iter_mut().filter(|(_, batch)| batch.later || batch.due <= now) {
             let mut answers = Vec::new();
             for place in &mut batch.slots {
                 match place {
@@ -335,6 +358,7 @@ impl Pull {
                     Slot::Submitted(_) | Slot::Decided(_) => {}
                 }
             }
+            batch.look(self.settings.answer);
             if !answers.is_empty() {
                 batch.told = now;
                 out.push(Frame::Want(Want { no, answers }));
@@ -356,19 +380,13 @@ impl Pull {
 
     /// Whether something waits for another link's claim: then decisions elsewhere matter here.
     pub fn waits(&self) -> bool {
-        self.open.values().any(|batch| batch.slots.iter().any(|slot| matches!(slot, Slot::Later(..))))
+        self.open.values().any(|batch| batch.later)
     }
 
     pub(super) fn deadline(&self) -> u64 {
         let answer = self.settings.answer;
-        let slots = self.open.values().flat_map(|batch| &batch.slots).filter_map(|slot| match slot {
-            Slot::Wanted(_, _, since) => Some(since + answer),
-            Slot::Later(_, _, until) => Some(*until),
-            Slot::Submitted(_) | Slot::Decided(_) => None,
-        });
-        let told = self.open.values().map(|batch| batch.told + answer / 3);
-        let cursor = self.cursor_due();
-        slots.chain(told).chain(cursor).min().unwrap_or(u64::MAX)
+        let batches = self.open.values().map(|batch| batch.due.min(batch.told + answer / 3));
+        batches.chain(self.cursor_due()).min().unwrap_or(u64::MAX)
     }
 
     /// When the peer last said that we have all it may give us; `None`: not yet, or there is more.
@@ -385,6 +403,13 @@ impl Pull {
     pub fn open(&self) -> usize {
         self.open.len()
     }
+}
+
+fn short(token: ByteBuf) -> Result<Vec<u8>, Violation> {
+    if token.len() > MAX_TOKEN {
+        return Err(Violation::Unexpected("a token of more than 1 KiB"));
+    }
+    Ok(token.into_vec())
 }
 
 fn place(slots: &mut [Option<Slot>], slot: u16, state: Slot) -> Result<(), Violation> {

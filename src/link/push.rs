@@ -59,6 +59,25 @@ pub struct Given {
     pub verdicts: BTreeMap<Verdict, u64>,
 }
 
+/// Different verdicts that are counted, at most: the rules' names are the peer's to choose.
+const MAX_VERDICTS: usize = 64;
+
+impl Given {
+    /// Adds what was given since.
+    pub fn add(&mut self, since: Given) {
+        self.sent += since.sent;
+        self.bytes += since.bytes;
+        self.offered += since.offered;
+        since.verdicts.into_iter().for_each(|(verdict, count)| self.count(verdict, count));
+    }
+
+    fn count(&mut self, verdict: Verdict, count: u64) {
+        if self.verdicts.len() < MAX_VERDICTS || self.verdicts.contains_key(&verdict) {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+    }
+}
+
 struct Open {
     /// What may still be asked for, by slot.
     offered: BTreeMap<u16, Outgoing>,
@@ -275,13 +294,7 @@ impl Push {
         self.mode = done.mode;
         self.spoke = self.spoke.max(now.saturating_sub(self.settings.beat));
         for verdict in &done.verdicts {
-            // The rules' names are the peer's to choose: bounded.
-            let full = self.given.verdicts.len() >= 64;
-            if let Some(count) = self.given.verdicts.get_mut(verdict) {
-                *count += 1;
-            } else if !full {
-                self.given.verdicts.insert(verdict.clone(), 1);
-            }
+            self.given.count(verdict.clone().bounded(), 1);
         }
         Ok(())
     }

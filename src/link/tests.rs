@@ -74,7 +74,7 @@ impl Side {
             let bytes = frame.encode();
             let frame = Frame::decode(&bytes[bytes.len() - length(&bytes)..]).unwrap();
             let position = |from| if from == From::Now { log } else { 0 };
-            self.submitted.extend(self.link.handle(frame, position, &self.node, &mut self.claims, now)?);
+            self.submitted.extend(self.link.handle(frame, position, &self.node, &self.claims, now)?);
         }
         while let Some(after) = self.link.push.needs(self.log) {
             let through = (after + 700).min(self.log);
@@ -87,7 +87,7 @@ impl Side {
 
     fn tick(&mut self, now: u64) -> Result<(), Violation> {
         let mut rng = ChaCha20Rng::seed_from_u64(now);
-        self.submitted.extend(self.link.tick(&self.node, &mut self.claims, &mut rng, now)?);
+        self.submitted.extend(self.link.tick(&self.node, &self.claims, &mut rng, now)?);
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Side {
                 verdicts.push((slot, if new { Verdict::Accepted } else { Verdict::Duplicate }));
             }
             self.cursor = submission.cursor.or(self.cursor.take());
-            self.link.pull.decided(verdicts, &mut self.claims, &mut self.link.out);
+            self.link.pull.decided(verdicts, &self.claims, &mut self.link.out);
         }
     }
 }
@@ -353,4 +353,63 @@ fn no_frame_is_larger_than_the_peer_takes() {
     b.link.pull = Pull::new(1, settings);
     settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 2000, "unpacked, every batch and all bodies are within the frame");
+}
+
+#[test]
+fn what_a_peer_calls_its_rules_is_bounded() {
+    let mut all = Given::default();
+    for n in 0..1000 {
+        let mut a = side(true, 1, From::All);
+        let out = a.step(vec![Frame::Pull(From::All)], 0).unwrap();
+        assert!(out.iter().any(|frame| matches!(frame, Frame::Batch(_))));
+        let rule = format!("{n}\n{}", "x".repeat(10_000));
+        let done = Done { no: 1, verdicts: vec![Verdict::Refused(rule)], mode: Mode::Offer };
+        a.step(vec![Frame::Done(done)], 0).unwrap();
+        all.add(a.link.push.take_counts());
+    }
+    assert_eq!(all.sent, 1000);
+    assert!(all.verdicts.len() < 100, "{} verdicts", all.verdicts.len());
+    let fit = |text: &str| text.len() < 100 && !text.contains('\n');
+    assert!(all.verdicts.keys().all(|verdict| fit(&verdict.to_string())));
+}
+
+#[test]
+fn a_token_of_any_size_ends_the_link() {
+    let token = ByteBuf::from(vec![0; 5000]);
+    let batch = Batch {
+        no: 1,
+        offers: vec![Offer(0, name("far"), Uuid::from_u128(1), 100, 0)],
+        whole: Vec::new(),
+        token: token.clone(),
+    };
+    for frame in [Frame::Batch(batch), Frame::Beat(Beat { token })] {
+        let mut b = side(true, 0, From::All);
+        assert_eq!(b.step(vec![frame], 0), Err(Violation::Unexpected("a token of more than 1 KiB")));
+    }
+}
+
+#[test]
+fn what_is_open_costs_nothing_where_nothing_is_due() {
+    let offer =
+        |no: u64, slot: u16| Offer(slot, name("far"), Uuid::from_u128((no << 16 | u64::from(slot)).into()), 9, 0);
+    let mut b = side(true, 0, From::All);
+    for no in 1..=MAX_BATCHES as u64 {
+        let offers = (0..MAX_ENTRIES as u16).map(|slot| offer(no, slot)).collect();
+        b.link.out.clear();
+        b.step(vec![Frame::Batch(Batch { no, offers, whole: Vec::new(), token: ByteBuf::new() })], 0).unwrap();
+    }
+    // 262,144 slots: to look through them 600 times takes many times as long.
+    let time = |b: &mut Side| {
+        let begun = std::time::Instant::now();
+        for _ in 0..200 {
+            b.tick(0).unwrap();
+            assert!(!b.link.pull.waits() && b.link.deadline() > 0);
+        }
+        begun.elapsed()
+    };
+    // The best of five: the machine may have other things to do.
+    let best = (0..5).map(|_| time(&mut b)).min().unwrap();
+    assert!(best < std::time::Duration::from_millis(200), "{best:?} for 200 ticks");
+    let answer = Settings::default().answer;
+    assert_eq!(b.step(vec![], answer), Err(Violation::Unanswered("what we wanted")));
 }

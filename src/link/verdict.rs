@@ -6,6 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+/// Longest name of a peer's rule that is kept, in characters.
+const MAX_RULE: usize = 64;
+
 /// The decision on one envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,6 +55,16 @@ impl Verdict {
             Verdict::Malformed => "malformed",
             Verdict::Refused(_) => "refused",
             Verdict::Later => "later",
+        }
+    }
+
+    /// A peer's verdict, its rule's name fit for a log line and for a counter.
+    pub(super) fn bounded(self) -> Verdict {
+        match self {
+            Verdict::Refused(rule) => {
+                Verdict::Refused(rule.chars().filter(|c| !c.is_control()).take(MAX_RULE).collect())
+            }
+            plain => plain,
         }
     }
 

@@ -63,7 +63,7 @@ pub struct Exchange {
     /// The key of our resume tokens.
     pub token_key: TokenKey,
     /// What is wanted on which link.
-    pub claims: Mutex<Claims>,
+    pub claims: Claims,
     /// Where the links' clock began.
     pub started: Instant,
     /// Moves with every step of a link.
@@ -118,10 +118,6 @@ impl Exchange {
     /// Milliseconds of a clock that never goes back. It begins high: what is older than the process has a time too.
     fn clock(&self) -> u64 {
         (1 << 40) + self.started.elapsed().as_millis() as u64
-    }
-
-    fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one link until it ends. `opens`: we speak first. Cancelling it loses nothing that was acknowledged.
@@ -182,7 +178,7 @@ struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.exchange.claims().forget(self.partner.id);
+        self.exchange.claims.forget(self.partner.id);
         self.partner.traffic().linked = false;
     }
 }
@@ -237,11 +233,12 @@ impl Session<'_> {
             if claims_elsewhere {
                 decided.mark_unchanged();
             }
-            let submissions = self.pump().await?;
-            commits.extend(submissions.into_iter().map(|submission| self.submit(submission)));
+            commits.extend(self.pump().await?.map(|submission| self.submit(submission)));
             self.encode()?;
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
+            // More of the log is due: on with it, but not before what came meanwhile.
+            let more = self.link.push.needs(gate.store().head()).is_some();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -257,12 +254,12 @@ impl Session<'_> {
                 Some(decided) = commits.next() => {
                     let (bytes, verdicts) = decided?;
                     self.undecided -= bytes;
-                    let mut claims = self.exchange.claims();
-                    self.link.pull.decided(verdicts, &mut claims, &mut self.link.out);
+                    self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = share.changed() => self.link.push.forget_unsent(),
+                () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
         }
@@ -278,8 +275,7 @@ impl Session<'_> {
             _ => 0,
         };
         let known = self.exchange.gate.known();
-        let mut claims = self.exchange.claims();
-        Ok(self.link.handle(frame, |_| start, &known, &mut claims, self.exchange.clock())?)
+        Ok(self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?)
     }
 
     /// The number after which a peer begins that has no token, or whose token is not ours.
@@ -303,13 +299,13 @@ impl Session<'_> {
         Ok(low)
     }
 
-    /// Reads on in the log as far as the window allows, and lets the link do what is due.
-    async fn pump(&mut self) -> Result<Vec<Submission>, LinkEnd> {
+    /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
+    /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
+    async fn pump(&mut self) -> Result<Option<Submission>, LinkEnd> {
         let store = self.exchange.gate.store();
-        let mut submissions = Vec::new();
-        while let Some(after) = self.link.push.needs(store.head()) {
+        if let Some(after) = self.link.push.needs(store.head()) {
             let entries = store.read(after, READ).await?;
-            let Some(through) = entries.last().map(|entry| entry.seq) else { break };
+            let through = entries.last().map_or(after, |entry| entry.seq);
             let share = *self.partner.share.borrow();
             let rules = self.exchange.gate.rules();
             let (clock, wall) = (self.exchange.clock(), now());
@@ -334,16 +330,13 @@ impl Session<'_> {
                 })
                 .collect();
             self.link.push.entries(outgoing, through);
-            submissions.extend(self.tick()?);
         }
-        submissions.extend(self.tick()?);
-        Ok(submissions)
+        self.tick()
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
         let known = self.exchange.gate.known();
-        let mut claims = self.exchange.claims();
-        Ok(self.link.tick(&known, &mut claims, &mut rand::rng(), self.exchange.clock())?)
+        Ok(self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?)
     }
 
     fn submit(&mut self, submission: Submission) -> impl Future<Output = Result<Decided, StoreError>> + Send + use<> {
@@ -373,12 +366,7 @@ impl Session<'_> {
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         traffic.taking = !self.link.pull.is_settled() || undecided;
-        traffic.given.sent += given.sent;
-        traffic.given.bytes += given.bytes;
-        traffic.given.offered += given.offered;
-        for (verdict, count) in given.verdicts {
-            *traffic.given.verdicts.entry(verdict).or_default() += count;
-        }
+        traffic.given.add(given);
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }

@@ -52,6 +52,9 @@ impl Doors {
         for gone in close_others(&mut self.sinks, &gives).await {
             board.forget_sink(&gone);
         }
+        // A source that was closed may have handed in what it took: opened again before that is stored, it would take
+        // it again.
+        core.gate.settled().await?;
         for (name, take) in takes {
             if let Entry::Vacant(place) = self.sources.entry(name) {
                 let name = place.key().clone();

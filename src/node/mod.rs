@@ -22,7 +22,7 @@ use crate::accept::Gate;
 use crate::config::Config;
 use crate::envelope::{Name, Secret};
 use crate::intelmq::Sealer;
-use crate::link::TokenKey;
+use crate::link::{Claims, TokenKey};
 use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
@@ -129,7 +129,7 @@ impl Node {
             gate: gate.clone(),
             settings: settings::links(&config),
             token_key,
-            claims: Mutex::default(),
+            claims: Claims::default(),
             started: Instant::now(),
             progress: watch::Sender::new(()),
         };

@@ -189,7 +189,7 @@ impl Node {
                 self.durable.cursors.insert(peer, cursor.clone());
             }
             if let Some(session) = self.sessions.get_mut(&peer).filter(|session| session.id == pending.link) {
-                session.link.pull.decided(verdicts, &mut self.claims, &mut session.link.out);
+                session.link.pull.decided(verdicts, &self.claims, &mut session.link.out);
             }
         }
         Some(pending)

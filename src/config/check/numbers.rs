@@ -19,6 +19,8 @@ const DAYS: RangeInclusive<u32> = 1..=36_500;
 const SECONDS: RangeInclusive<f64> = 0.01..=86_400.0;
 /// No frame and no envelope is larger than this, whatever the file says: a peer could make us hold as much per link.
 const LARGEST_FRAME: usize = 256 << 20;
+/// The store takes no larger one, and a node that cannot store what it accepts cannot go on.
+const LARGEST_ENVELOPE: usize = 15 << 20;
 
 fn bounds(config: &Config, found: &mut Found) {
     let (net, store, limits) = (&config.net, &config.store, &config.limits);
@@ -35,7 +37,7 @@ fn bounds(config: &Config, found: &mut Found) {
     within(found, "store.commit_events", store.commit_events, 1..=65_536);
     within(found, "store.commit_millis", store.commit_millis, 0..=1_000);
     within(found, "store.cache_bytes", store.cache_bytes, 1 << 20..=1 << 40);
-    within(found, "limits.envelope_bytes", limits.envelope_bytes, 1 << 10..=LARGEST_FRAME);
+    within(found, "limits.envelope_bytes", limits.envelope_bytes, 1 << 10..=LARGEST_ENVELOPE);
     within(found, "limits.fields", limits.fields, 1..=65_535);
     within(found, "limits.frame_bytes", limits.frame_bytes, 1 << 10..=LARGEST_FRAME);
     within(found, "limits.path", limits.path, 1..=1_024);
