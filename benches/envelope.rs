@@ -1,0 +1,98 @@
+//! What sealing, opening, hiding, writing and reading cost per event, beside a signature for each event:
+//! `cargo bench --bench envelope`.
+
+#![allow(clippy::unwrap_used)] // What fails here is to stop it.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ed25519_dalek::{Signer, SigningKey};
+use intelmq_relay::envelope::{Bounds, Draft, Envelope, Message, Sealed, Secret, Shape, Verifier, seal};
+use intelmq_relay::sample::Events;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
+
+/// Events under one signature, as the doors do it.
+const BATCH: usize = 64;
+const BOUNDS: Bounds = Bounds { bytes: 1 << 20, fields: 4096, path: 32 };
+
+fn drafts(texts: &[String]) -> Vec<Draft> {
+    let name = "cert-a".parse().unwrap();
+    let draft = |(text, id): (&String, u128)| {
+        let message = Message::read(text.as_bytes()).unwrap();
+        let header = message.header(&name, Uuid::from_u128(id), 1_800_000_000_000);
+        Draft::new(header, message.fields, &BOUNDS).unwrap()
+    };
+    texts.iter().zip(1..).map(draft).collect()
+}
+
+fn per_event(criterion: &mut Criterion) {
+    let texts: Vec<String> = Events::new(1).take(BATCH).collect();
+    let secret = Secret::from_seed(&[7; 32]);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let sealed: Vec<Sealed> = seal(&secret, drafts(&texts), &mut rng);
+    let decode = |sealed: &Sealed| Envelope::decode(sealed.bytes().clone(), &BOUNDS).unwrap();
+
+    let mut group = criterion.benchmark_group("envelope");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("make a sample event", |b| {
+        let mut events = Events::new(1);
+        b.iter(|| (0..BATCH).for_each(|_| drop(black_box(events.next()))));
+    });
+    group.bench_function("read a message", |b| {
+        b.iter(|| texts.iter().for_each(|text| drop(black_box(Message::read(text.as_bytes())))));
+    });
+    group.bench_function("seal, in batches of 64", |b| {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        b.iter_batched(|| drafts(&texts), |drafts| seal(&secret, drafts, &mut rng), BatchSize::SmallInput);
+    });
+    group.bench_function("decode", |b| {
+        b.iter(|| sealed.iter().for_each(|sealed| drop(black_box(decode(sealed)))));
+    });
+    group.bench_function("decode and open, in batches of 64", |b| {
+        // A new verifier each time: the batch's signature is verified once.
+        b.iter(|| {
+            let mut verifier = Verifier::new(1024);
+            sealed.iter().for_each(|sealed| drop(black_box(verifier.open(decode(sealed)).unwrap())));
+        });
+    });
+    group.bench_function("hide a field", |b| {
+        b.iter(|| sealed.iter().for_each(|sealed| drop(black_box(sealed.hide(|key| key == "source.ip")))));
+    });
+    for (name, shape) in [("write as IEP04", Shape::Iep04), ("write for the pipeline", Shape::Typed)] {
+        group.bench_function(name, |b| {
+            b.iter(|| sealed.iter().for_each(|sealed| drop(black_box(sealed.write(shape)))));
+        });
+    }
+    group.finish();
+}
+
+/// What a signature for every event would cost, beside everything above.
+fn one_signature_each(criterion: &mut Criterion) {
+    let texts: Vec<String> = Events::new(1).take(BATCH).collect();
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let signatures: Vec<_> = texts.iter().map(|text| key.sign(text.as_bytes())).collect();
+    let public = key.verifying_key();
+
+    let mut group = criterion.benchmark_group("for comparison");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("sign each event", |b| {
+        b.iter(|| {
+            for text in &texts {
+                black_box(key.sign(text.as_bytes()));
+            }
+        });
+    });
+    group.bench_function("verify each event", |b| {
+        b.iter(|| {
+            for (text, signature) in texts.iter().zip(&signatures) {
+                public.verify_strict(black_box(text.as_bytes()), signature).unwrap();
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, per_event, one_signature_each);
+criterion_main!(benches);
