@@ -152,3 +152,10 @@ fn output_that_nobody_reads_is_no_error() {
     let output = command.current_dir(folder.path()).arg("id").stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
 }
+
+#[test]
+fn the_demo_proves_that_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = expect(0, folder.path(), &["demo", "--events", "300"]);
+    assert_eq!(shown.matches("300 of 300").count(), 3, "{shown}");
+}

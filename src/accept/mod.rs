@@ -97,6 +97,11 @@ impl Gate {
         self.decided.subscribe()
     }
 
+    /// Something that another link may wait for is decided, or its claim released.
+    pub fn announce(&self) {
+        self.decided.send_modify(|count| *count += 1);
+    }
+
     /// What a link must know, under the rules of this moment.
     pub fn known(&self) -> Acquaintance {
         Acquaintance { store: self.store.clone(), rules: self.rules() }
@@ -197,7 +202,7 @@ impl Gate {
             None | Some(Err(StoreError::Full { .. })) => self.commit_in_line(commit).await,
             Some(result) => result,
         };
-        self.decided.send_modify(|count| *count += 1);
+        self.announce();
         result
     }
 

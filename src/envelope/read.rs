@@ -119,11 +119,9 @@ impl Message {
         let own = self.fields.iter().find(|(key, _)| key == "tlp" && self.format == "intelmq");
         if let Some((key, value)) = own {
             let label = json::string(value).and_then(|label| label.parse().ok());
-            self.tlp =
-                self.tlp
-                    .max(Some(label.ok_or_else(|| {
-                        meta(key, "CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED is expected")
-                    })?));
+            self.tlp = self.tlp.max(Some(label.ok_or_else(|| {
+                meta(key, "a TLP label is expected: CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED")
+            })?));
         }
         Ok(())
     }
@@ -226,9 +224,9 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
             "relay:replaces" => message.links.replaces = Some(one_id(key, text)?),
             "relay:withdraws" => message.links.withdraws = Some(one_id(key, text)?),
             "relay:tlp" => {
-                let label = one_text(key, text)?
-                    .parse()
-                    .map_err(|_| meta(key, "CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED is expected"))?;
+                let label = one_text(key, text)?.parse().map_err(|_| {
+                    meta(key, "a TLP label is expected: CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED")
+                })?;
                 message.tlp = message.tlp.max(Some(label));
             }
             "relay:to" => {

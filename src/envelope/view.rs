@@ -141,8 +141,11 @@ impl Envelope {
         }
         let mut event = Object::open(out);
         for field in self.fields() {
-            if let Field::Open { key, value, .. } = field {
-                event.raw(key, value);
+            match field {
+                // These keys are ours to write here, and nobody else's to pass as ours.
+                Field::Open { key, .. } if meta && key.starts_with("extra.relay.") => {}
+                Field::Open { key, value, .. } => event.raw(key, value),
+                Field::Hidden { .. } => {}
             }
         }
         if meta && intelmq {

@@ -1,6 +1,6 @@
 //! Claims: an id that is wanted on one link is not wanted on another for a while, so that each body comes once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::envelope::SeenKey;
@@ -20,6 +20,8 @@ struct Held {
     held: HashMap<SeenKey, (LinkId, u64)>,
     /// Until when a link may not claim.
     barred: BTreeMap<LinkId, u64>,
+    /// The links that stand.
+    links: BTreeSet<LinkId>,
 }
 
 /// The answer to a claim.
@@ -32,9 +34,16 @@ pub enum Claimed {
 }
 
 impl Claims {
+    /// Link `link` stands; whether it is the only one.
+    pub fn attend(&self, link: LinkId) -> bool {
+        let mut held = self.lock();
+        held.links.insert(link);
+        held.links.len() == 1
+    }
+
     /// Link `link` would ask for the body of `key`. Asking again does not prolong its claim.
     pub fn claim(&self, key: SeenKey, link: LinkId, now: u64, period: u64) -> Claimed {
-        let Held { held, barred } = &mut *self.lock();
+        let Held { held, barred, .. } = &mut *self.lock();
         if let Some(&(holder, until)) = held.get(&key) {
             if now < until {
                 return if holder == link { Claimed::Here } else { Claimed::Elsewhere(until) };
@@ -53,7 +62,7 @@ impl Claims {
 
     /// The body came on `link`, and was decided. One that no honest node sends counts as none.
     pub fn release(&self, key: &SeenKey, link: LinkId, honest: bool) {
-        let Held { held, barred } = &mut *self.lock();
+        let Held { held, barred, .. } = &mut *self.lock();
         let Some((_, until)) = held.get(key).copied().filter(|&(holder, _)| holder == link) else { return };
         held.remove(key);
         if !honest {
@@ -64,7 +73,8 @@ impl Claims {
     /// The link ended: what it claimed is free, and as it did not come, the link may not claim for a while. Nor does a
     /// peer get the right back by reconnecting.
     pub fn forget(&self, link: LinkId) {
-        let Held { held, barred } = &mut *self.lock();
+        let Held { held, barred, links } = &mut *self.lock();
+        links.remove(&link);
         let left = held.extract_if(|_, &mut (holder, _)| holder == link).map(|(_, (_, until))| until).max();
         if let Some(until) = left {
             barred.insert(link, until + PENALTY);

@@ -111,6 +111,8 @@ pub struct Pull {
     /// A cursor that moved and is not committed, since when.
     cursor: Option<(Vec<u8>, u64)>,
     mode: Mode,
+    /// No other link of this node stands: nobody else could give us the same.
+    alone: bool,
     sampled: u32,
     sampled_new: u32,
     /// When the peer's log was last known to end where we stand.
@@ -128,6 +130,7 @@ impl Pull {
             gapless: 1,
             cursor: None,
             mode: Mode::Offer,
+            alone: false,
             sampled: 0,
             sampled_new: 0,
             current: None,
@@ -292,8 +295,8 @@ impl Pull {
         if self.sampled >= MODE_SAMPLE {
             let new = 100 * self.sampled_new / self.sampled;
             self.mode = match self.mode {
-                Mode::Offer if new > MODE_WHOLE => Mode::Whole,
-                Mode::Whole if new < MODE_OFFER => Mode::Offer,
+                Mode::Offer if new > MODE_WHOLE && self.alone => Mode::Whole,
+                Mode::Whole if new < MODE_OFFER || !self.alone => Mode::Offer,
                 same => same,
             };
             (self.sampled, self.sampled_new) = (0, 0);
@@ -316,6 +319,7 @@ impl Pull {
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
+        self.alone = claims.attend(self.id);
         self.look_again(known, claims, now, out)?;
         for (&no, batch) in &mut self.open {
             if now.saturating_sub(batch.told) >= self.settings.answer / 3 {

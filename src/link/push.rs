@@ -23,8 +23,9 @@ use crate::envelope::{Name, SeenKey};
 const WHOLE_BYTES: usize = 64 << 10;
 const BODIES_BYTES: usize = 256 << 10;
 
-/// A peer that is behind by more entries than this gets offers only: others may have given it the rest.
-const FAR_BEHIND: u64 = 8192;
+/// Our own event goes whole for so long after it was stored, ms; later it is offered: others may have given it
+/// meanwhile to a peer that was away.
+const FRESH: u64 = 2_000;
 
 /// An entry that the peer may have, in the form in which it may have it.
 #[derive(Debug, Clone)]
@@ -209,7 +210,6 @@ impl Push {
         let mut offers = Vec::new();
         let mut whole: Vec<(u16, Bytes)> = Vec::new();
         let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
-        let whole_first = self.head.saturating_sub(self.sent) <= FAR_BEHIND;
         while (slot as usize) < MAX_ENTRIES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
             let next = self.ready.front().and_then(|(_, entry)| entry.as_ref()).map_or(0, |entry| entry.bytes.len());
             if whole_bytes > 0 && whole_bytes + next > self.room_in_frame() {
@@ -219,7 +219,7 @@ impl Push {
             self.sent = seq;
             let Some(entry) = entry.filter(|entry| !self.theirs.has(&entry.key, entry.hidden)) else { continue };
             bytes += entry.bytes.len();
-            if self.mode == Mode::Whole || (entry.own && whole_first) {
+            if self.mode == Mode::Whole || (entry.own && now.saturating_sub(entry.at) <= FRESH) {
                 whole_bytes += entry.bytes.len();
                 whole.push((slot, entry.bytes));
             } else {

@@ -254,7 +254,12 @@ impl Session<'_> {
                 Some(decided) = commits.next() => {
                     let (bytes, verdicts) = decided?;
                     self.undecided -= bytes;
+                    let all_new = verdicts.iter().all(|(_, verdict)| verdict.is_new());
                     self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
+                    if !all_new {
+                        // The commit told the others of what is new; only now may they have what was bad here.
+                        gate.announce();
+                    }
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}

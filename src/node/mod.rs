@@ -34,7 +34,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// How often a summary of each link and door is logged, while something happens.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// How long stopping waits for peers and doors to get what is in the log.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +175,10 @@ impl Node {
         }
         self.core.net.set_peers(config.peers.iter().map(Into::into).collect()).await?;
         self.core.gate.set_rules(settings::rules(&config, &self.core.sealer.secret.key()));
+        for peer in self.peers.values() {
+            // What was read by the old policy and is not sent is read again.
+            peer.partner.share.send_modify(|_| {});
+        }
         if let Err(error) = self.apply(config).await {
             // The doors' places cannot be read: as when a task finds the store broken.
             let _ = self.core.failed.try_send(error);

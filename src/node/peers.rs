@@ -33,13 +33,17 @@ pub(super) struct Peer {
 pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, list: &[config::Peer]) {
     let gone: Vec<Name> = running
         .iter()
-        .filter(|(name, peer)| !list.iter().any(|new| new.name == **name && new.key == peer.running.config.key))
+        .filter(|(_, peer)| !list.iter().any(|new| is_same(&peer.running.config, new)))
         .map(|(name, _)| name.clone())
         .collect();
     for name in gone {
         if let Some(peer) = running.remove(&name) {
             peer.running.stop().await;
-            info!(peer = %name, "no longer a peer");
+            if list.iter().any(|new| new.name == name) {
+                info!(peer = %name, "its key or its first contact has changed: the link begins anew");
+            } else {
+                info!(peer = %name, "no longer a peer");
+            }
         }
     }
     for new in list {
@@ -58,6 +62,11 @@ pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, 
             }
         }
     }
+}
+
+/// Whether the running link can go on. Where to begin matters to a link that begins.
+fn is_same(old: &config::Peer, new: &config::Peer) -> bool {
+    (&old.name, old.key, old.first_contact) == (&new.name, new.key, new.first_contact)
 }
 
 fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
