@@ -23,8 +23,8 @@ use crate::envelope::{Name, SeenKey};
 const WHOLE_BYTES: usize = 64 << 10;
 const BODIES_BYTES: usize = 256 << 10;
 
-/// Our own event goes whole for so long after it was stored, ms; later it is offered: others may have given it
-/// meanwhile to a peer that was away.
+/// Our own event goes whole for so long after it was stored, ms; later it is offered, as is what was stored before the
+/// link began: others may have given it meanwhile to a peer that was away.
 const FRESH: u64 = 2_000;
 
 /// An entry that the peer may have, in the form in which it may have it.
@@ -102,6 +102,8 @@ pub struct Push {
     /// Read, and not yet sent; `None` stands for what is withheld.
     ready: VecDeque<(u64, Option<Outgoing>)>,
     head: u64,
+    /// The head when the link began.
+    old: Option<u64>,
     open: BTreeMap<u64, Open>,
     in_flight: usize,
     next: u64,
@@ -122,6 +124,7 @@ impl Push {
             sent: 0,
             ready: VecDeque::new(),
             head: 0,
+            old: None,
             open: BTreeMap::new(),
             in_flight: 0,
             next: 1,
@@ -154,6 +157,7 @@ impl Push {
     /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
     pub fn needs(&mut self, head: u64) -> Option<u64> {
         self.head = head;
+        self.old.get_or_insert(head);
         if head < self.read {
             // The peer's token is of a time that this log has forgotten: it was restored from a backup. Begin anew, or
             // everything up to that number would be kept from the peer; duplicates cost an offer.
@@ -219,7 +223,8 @@ impl Push {
             self.sent = seq;
             let Some(entry) = entry.filter(|entry| !self.theirs.has(&entry.key, entry.hidden)) else { continue };
             bytes += entry.bytes.len();
-            if self.mode == Mode::Whole || (entry.own && now.saturating_sub(entry.at) <= FRESH) {
+            let news = self.old.is_some_and(|old| seq > old) && now.saturating_sub(entry.at) <= FRESH;
+            if self.mode == Mode::Whole || (entry.own && news) {
                 whole_bytes += entry.bytes.len();
                 whole.push((slot, entry.bytes));
             } else {
