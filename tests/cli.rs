@@ -74,6 +74,7 @@ fn two_nodes_are_introduced_by_what_id_prints() {
 
     for (from, to) in [(&a, &b), (&b, &a)] {
         let printed = expect(0, from.path(), &["id"]);
+        assert!(printed.contains("\nWith --give community"), "{printed}");
         let line = printed.lines().find(|line| line.contains("peer add")).unwrap();
         let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
         let added = expect(0, to.path(), &arguments);
@@ -82,6 +83,7 @@ fn two_nodes_are_introduced_by_what_id_prints() {
     let list = expect(0, b.path(), &["peer", "list"]);
     assert!(list.starts_with("cert-a  12D3KooW") && list.contains("/ip4/127.0.0.1/tcp/4747"), "{list}");
     assert!(expect(0, a.path(), &["peer", "list"]).trim_end().ends_with("dials us"));
+    assert!(expect(0, a.path(), &["check"]).contains("it calls us; it is given nothing"));
 
     expect(0, b.path(), &["peer", "remove", "cert-a"]);
     assert!(expect(0, b.path(), &["peer", "list"]).contains("no peers"));

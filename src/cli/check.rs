@@ -118,14 +118,21 @@ fn as_linked(peer: &config::Peer, status: &serde_json::Value) -> Finding {
     let what = format!("peer {}", peer.name);
     if status["linked"] == true {
         return Finding::ok(format!(
-            "{what}: linked at {}",
-            status["connected"].as_str().unwrap_or("an unknown place")
+            "{what}: linked at {}{}",
+            status["connected"].as_str().unwrap_or("an unknown place"),
+            given(peer)
         ));
     }
     if status.is_null() {
         return Finding::problem(
             what,
             "the running node does not know it yet\n  reload it: systemctl reload, or SIGHUP",
+        );
+    }
+    if let (Some(remote), None) = (status["connected"].as_str(), status["error"].as_str()) {
+        return Finding::problem(
+            what,
+            format!("connected at {remote}, but there is no link\n  look for `no link` in the node's log: it says why"),
         );
     }
     Finding::problem(what, unreached(peer, status["error"].as_str()))
@@ -149,10 +156,10 @@ async fn call(config: &Config) -> Vec<Finding> {
             let what = format!("peer {}", peer.name);
             let Some(mut link) = link else { return Finding::problem(what, "it cannot be called") };
             if peer.addresses.is_empty() {
-                return Finding::ok(format!("{what}: has no address, it calls us"));
+                return Finding::ok(format!("{what}: has no address, it calls us{}", given(peer)));
             }
             match tokio::time::timeout(PATIENCE, link.next()).await {
-                Ok(Some(_)) => Finding::ok(format!("{what}: answers")),
+                Ok(Some(_)) => Finding::ok(format!("{what}: answers{}", given(peer))),
                 _ => Finding::problem(what, unreached(peer, link.state().error.as_deref())),
             }
         }
@@ -160,6 +167,14 @@ async fn call(config: &Config) -> Vec<Finding> {
     let findings = join_all(calls).await;
     net.shutdown().await;
     findings
+}
+
+/// No problem, but easily forgotten.
+fn given(peer: &config::Peer) -> &'static str {
+    match peer.give {
+        config::Share::None => "; it is given nothing",
+        config::Share::Community => "",
+    }
 }
 
 fn unreached(peer: &config::Peer, error: Option<&str>) -> String {

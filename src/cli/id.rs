@@ -21,15 +21,22 @@ pub(super) fn introduce(out: &mut impl Write, config: &Config, key: &Key) -> io:
     let addresses: Vec<String> = config.net.listen.iter().map(|listen| public_address(listen)).collect();
     if addresses.is_empty() {
         writeln!(out, "This node listens nowhere and dials its peers. They add it with:")?;
-        return writeln!(out, "  intelmq-relay peer add {name} {key}");
+        writeln!(out, "  intelmq-relay peer add {name} {key}")?;
+        return writeln!(out, "{GIVE}");
     }
     writeln!(out, "Peers add this node with:\n  intelmq-relay peer add {name} {key} {}", addresses.join(" "))?;
     if addresses.iter().any(|address| address.contains(PLACEHOLDER)) {
         writeln!(out, "where {PLACEHOLDER} stands for the host name that they reach it at.")?;
     }
-    Ok(())
+    if addresses.iter().any(|address| LOOPBACK.iter().any(|start| address.starts_with(start))) {
+        writeln!(out, "Only this machine reaches a loopback address. For others, change listen in [net].")?;
+    }
+    writeln!(out, "{GIVE}")
 }
 
+/// Easily forgotten, and nothing comes then.
+const GIVE: &str = "With --give community they also give it events; without, nothing.";
+const LOOPBACK: [&str; 2] = ["/ip4/127.", "/ip6/::1/"];
 const PLACEHOLDER: &str = "YOUR-HOST-NAME";
 
 /// What others dial, as far as it can be told from here.

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// The node's name, as cert-at [default: from the host name]
     #[arg(long)]
     name: Option<Name>,
-    /// Where peers reach the node; give it several times for several addresses
+    /// Where peers reach the node, as /ip4/0.0.0.0/tcp/4747; give it several times for several addresses
     #[arg(long, value_name = "MULTIADDR", default_value = LISTEN, conflicts_with = "dial_only")]
     listen: Vec<String>,
     /// Listen nowhere: this node dials its peers
@@ -111,17 +111,18 @@ name = "{name}"
 # Only the peers below are talked to.
 listen = [{}]
 
-# Files of JSON lines that are renamed into in/ are taken, and removed.
+# Files of JSON lines that are renamed into in/ as *.jsonl are taken, and removed. What is written there in place
+# is taken too early, and partly lost.
 [[take.files]]
 name = "in"
 directory = "in"
 
-# What peers send is appended to out/events.jsonl.
+# What peers send is appended to out/events.jsonl. This node's own events do not come out here.
 [[give.files]]
 name = "out"
 directory = "out"
 
-# Peers: `intelmq-relay peer add NAME KEY ADDRESS --give community`.
+# Peers: `intelmq-relay peer add NAME KEY ADDRESS --give community`. Without --give, a peer is given nothing.
 "#,
         listen.join(", ")
     )

@@ -40,7 +40,7 @@ pub(super) struct Tail {
     /// Begin with so many entries that are there
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
     lines: u64,
-    /// End when all that is there is shown
+    /// End when all that is there is shown; this needs no running node
     #[arg(long)]
     no_follow: bool,
 }
@@ -62,7 +62,7 @@ pub(super) struct Export {
     /// The form of the lines: iep04, proposed, typed, bare or extra
     #[arg(long, value_name = "SHAPE", default_value = "iep04", value_parser = shape)]
     shape: Shape,
-    /// Begin after the entry with this number
+    /// Begin after the entry with this number (the first column of tail)
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
 }
@@ -106,7 +106,10 @@ pub(super) fn tail(options: &Options, tail: Tail) -> Result<ExitCode, CliError> 
     let ask = Ask::Log { after: None, last: Some(tail.lines), follow, filter: tail.which.filter() };
     let lines = put(options, Question { ask, form }, None, usize::MAX)?;
     if follow {
-        return Err(CliError::Node(format!("the node has stopped, after {lines} lines: start it, then tail again")));
+        return Err(CliError::Node(format!(
+            "the node has stopped, or was not running, after {lines} lines\n  \
+             start it, then tail again; --no-follow shows what is there without a node"
+        )));
     }
     Ok(ExitCode::SUCCESS)
 }

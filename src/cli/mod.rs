@@ -33,7 +33,7 @@ struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 struct Options {
-    /// The configuration
+    /// The configuration file
     #[arg(long, short, global = true, value_name = "FILE", default_value = "relay.toml")]
     config: PathBuf,
     /// How logs are written: `auto` is the journal under systemd, else text
@@ -55,20 +55,20 @@ enum Command {
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(peer::Command),
-    /// Look for what would keep the node from working
+    /// Look for what would keep the node from working; changes nothing
     Check,
     /// Follow the log: one line per envelope
     Tail(log::Tail),
     /// Show what is in the log under an id
     Show(log::Show),
-    /// Write the log as JSON lines
+    /// Write the log to standard output, as JSON lines
     Export(log::Export),
-    /// What a door gave that is no event
+    /// Show what came in by a door and is no event
     #[command(subcommand)]
     Quarantine(log::Quarantine),
-    /// How a running node stands, as JSON
+    /// Show how a running node stands, as JSON
     Status,
-    /// Three nodes in this process exchange events, and one goes away meanwhile
+    /// Show three nodes in this process that exchange events, while one goes away and comes back
     Demo(demo::Arguments),
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Command {
         /// Where to dial it, as /dns/relay.example.org/tcp/4747; none if it dials us
         #[arg(value_name = "ADDRESS")]
         addresses: Vec<String>,
-        /// What it may have
+        /// What it is given of the events here; what it sends is taken in any case
         #[arg(long, value_enum, default_value_t)]
         give: Give,
     },

@@ -15,10 +15,7 @@ use super::{Config, check};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read at all.
-    #[error(
-        "cannot read the configuration {}: {source}\n  name it with --config FILE, or make one with `intelmq-relay init`",
-        file.display()
-    )]
+    #[error("cannot read the configuration {}: {source}\n  {}", file.display(), unreadable(source))]
     Read {
         /// The file.
         file: PathBuf,
@@ -33,6 +30,16 @@ pub enum ConfigError {
         /// What is wrong in it.
         mistakes: Mistakes,
     },
+}
+
+/// What to do about a file that cannot be read.
+fn unreadable(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "run this as the user that runs the relay, or let this user read the file and search the folders above it"
+        }
+        _ => "name it with --config FILE, or make one with `intelmq-relay init`",
+    }
 }
 
 /// What is wrong in a configuration, in the order of the lines. Never empty.

@@ -27,8 +27,15 @@ pub enum OpenError {
     )]
     Damaged { dir: PathBuf, reason: String },
     /// The system refused something.
-    #[error("the store in {} cannot be opened: {error}", dir.display())]
+    #[error("the store in {} cannot be opened: {error}{}", dir.display(), remedy(error))]
     Io { dir: PathBuf, error: io::Error },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ": run this as the user that runs the relay, who must own the folder",
+        _ => "",
+    }
 }
 
 fn pid_text(pid: Option<u32>) -> String {

@@ -96,7 +96,7 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
         Ask::Status => match report {
             Some(report) => say(out, '=', &report.report().to_string()).await,
-            None => say(out, '!', "the node is not running").await,
+            None => say(out, '!', "the node is not running: start it with `intelmq-relay run`").await,
         },
     }
 }
