@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Bringer, Rules};
-use crate::envelope::{Envelope, Malformed, Sealed, SeenKeys, Verifier};
+use crate::envelope::{Envelope, Malformed, Name, Sealed, SeenKeys, Verifier};
 use crate::link::Verdict;
 use crate::policy::Reason;
 
@@ -34,12 +34,13 @@ impl Judged {
     }
 }
 
-/// Judges an envelope that `bringer` brings. `seen` is the seen set.
+/// Judges an envelope that `bringer` brings. `seen` is the seen set; `stranger` is told of an origin that is not known.
 pub(super) fn judge(
     bytes: Bytes,
     bringer: &Bringer,
     rules: &Rules,
     seen: impl Fn(&SeenKeys) -> Option<u16>,
+    stranger: impl Fn(&Name),
     verifier: &mut Verifier,
     now: u64,
 ) -> Judged {
@@ -52,6 +53,9 @@ pub(super) fn judge(
         }
     };
     if let Some(verdict) = unverified(&envelope, bringer, rules, seen, now) {
+        if verdict == Verdict::UnknownOrigin {
+            stranger(&envelope.header().origin);
+        }
         return Judged::Bad(verdict, None);
     }
     let sealed = match verifier.open(envelope) {
@@ -113,7 +117,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::envelope::{Bounds, Draft, Message, Name, Secret, Tlp, seal};
+    use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
     use crate::policy::Policy;
 
     const NOW: u64 = 1_795_514_400_000;
@@ -166,7 +170,7 @@ mod tests {
 
     fn ask(bytes: &Bytes, bringer: &str, seen: Option<u16>) -> (Verdict, bool) {
         let bringer = Bringer { name: name(bringer), key: secret(3).key() };
-        match judge(bytes.clone(), &bringer, &rules(), |_| seen, &mut Verifier::new(8), NOW) {
+        match judge(bytes.clone(), &bringer, &rules(), |_| seen, |_| {}, &mut Verifier::new(8), NOW) {
             Judged::Good(sealed) => {
                 assert_eq!(sealed.path().last(), Some(&name("me")));
                 (Verdict::Accepted, false)
@@ -210,7 +214,7 @@ mod tests {
         let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
         let sealed = seal(&secret(1), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0);
         let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
-        let judged = judge(sealed.bytes().clone(), &bringer, &rules(), |_| None, &mut Verifier::new(8), NOW);
+        let judged = judge(sealed.bytes().clone(), &bringer, &rules(), |_| None, |_| {}, &mut Verifier::new(8), NOW);
         let remembered = judged.remember().expect("it will not be for us by another way");
         assert_ne!(remembered.insert, sealed.seen_keys().insert);
         assert_eq!(Some(remembered.insert), sealed.seen_keys().also);

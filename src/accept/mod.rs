@@ -10,8 +10,8 @@
 
 mod judge;
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +62,7 @@ pub struct Gate {
     rules: Arc<RwLock<Arc<Rules>>>,
     /// Those who wait for room on the disk, in the order in which they were refused.
     line: Arc<tokio::sync::RwLock<()>>,
+    strangers: Arc<Strangers>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
 }
@@ -73,6 +74,7 @@ impl Gate {
             store,
             rules: Arc::new(RwLock::new(Arc::new(rules))),
             line: Arc::default(),
+            strangers: Arc::default(),
             decided: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -104,7 +106,7 @@ impl Gate {
 
     /// What a link must know, under the rules of this moment.
     pub fn known(&self) -> Acquaintance {
-        Acquaintance { store: self.store.clone(), rules: self.rules() }
+        Acquaintance { store: self.store.clone(), rules: self.rules(), strangers: self.strangers.clone() }
     }
 
     /// Judges envelopes that a peer brings and commits what is good, together with the cursor of its log; returns the
@@ -121,9 +123,9 @@ impl Gate {
         now: u64,
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send + use<> {
         let rules = self.rules();
-        let known = |keys: &SeenKeys| self.store.seen(keys);
-        let judged: Vec<Judged> =
-            envelopes.into_iter().map(|bytes| judge::judge(bytes, bringer, &rules, known, verifier, now)).collect();
+        let (known, stranger) = (|keys: &SeenKeys| self.store.seen(keys), |origin: &Name| self.strangers.meet(origin));
+        let judge = |bytes| judge::judge(bytes, bringer, &rules, known, stranger, verifier, now);
+        let judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
         let (gate, bringer) = (self.clone(), bringer.clone());
         gate.commit_taken(bringer, judged, cursor, now)
     }
@@ -237,15 +239,39 @@ fn verdict(appended: Appended) -> Verdict {
     }
 }
 
+/// Origins that were met and are not configured, so that each is said once.
+#[derive(Debug, Default)]
+struct Strangers(Mutex<BTreeSet<Name>>);
+
+impl Strangers {
+    /// Peers choose these names: bounded.
+    const MOST: usize = 256;
+
+    fn meet(&self, origin: &Name) {
+        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if met.len() < Strangers::MOST && met.insert(origin.clone()) {
+            tracing::warn!(
+                %origin,
+                "events are refused: their origin is not configured with that key; add it as [[origin]] to accept them"
+            );
+        }
+    }
+}
+
 /// The node as a link sees it: the seen set and the origins.
 pub struct Acquaintance {
     store: Store,
     rules: Arc<Rules>,
+    strangers: Arc<Strangers>,
 }
 
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
-        let key = if offer.1 == self.rules.me { &self.rules.key } else { self.rules.origins.get(&offer.1)? };
+        let key = if offer.1 == self.rules.me { Some(&self.rules.key) } else { self.rules.origins.get(&offer.1) };
+        if key.is_none() {
+            self.strangers.meet(&offer.1);
+        }
+        let key = key?;
         Some(SeenKeys::of_offer(key, offer.2, offer.4))
     }
 

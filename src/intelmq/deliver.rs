@@ -43,6 +43,8 @@ pub struct Deliver<K> {
     pub completions: bool,
     #[allow(missing_docs)]
     pub gate: Gate,
+    /// Whether the sink has a record of what it was given: only then is its place worth noting here.
+    pub given: bool,
     /// Told after every step.
     pub count: Box<dyn Fn(Step) + Send + Sync>,
 }
@@ -75,6 +77,7 @@ impl<K: Sink> Deliver<K> {
             Ok(mark) => mark,
             Err(error) => return Ok(Err(error)),
         };
+        self.given |= mark.is_some();
         let ours = store.cursor(&Cursor::Sink(self.door.clone())).await?.and_then(|bytes| decode(&bytes));
         let of_this_log = |mark: Option<Mark>| mark.filter(|mark| mark.log == store.log_id()).map(|mark| mark.seq);
         Ok(Ok(match (of_this_log(mark), of_this_log(ours)) {
@@ -133,6 +136,7 @@ impl<K: Sink> Deliver<K> {
                 if let Err(error) = self.sink.give(&texts, Mark { log: store.log_id(), seq: last }).await {
                     return Ok(error);
                 }
+                self.given = true;
                 debug!(door = %self.door, given = texts.len(), seq = last, "delivered");
             }
             at = last;
@@ -145,6 +149,10 @@ impl<K: Sink> Deliver<K> {
     }
 
     async fn note(&mut self, store: &Store, seq: u64) -> Result<(), StoreError> {
+        // A note without a record over there would look as if that record had been lost.
+        if !self.given {
+            return Ok(());
+        }
         self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq })).await
     }
 

@@ -158,7 +158,7 @@ fn deliver<K: Sink + 'static>(
         progress.send_replace(());
     });
     let gate = core.gate.clone();
-    run(core, config, Deliver { sink, door, shape, completions, gate, count }.run())
+    run(core, config, Deliver { sink, door, shape, completions, gate, given: false, count }.run())
 }
 
 /// Runs a door's work until it is cancelled, or until the store cannot go on.

@@ -62,13 +62,11 @@ impl Disk {
         }
     }
 
-    /// Whether `needed` bytes can be written and `reserve` bytes stay free after that.
-    pub(super) fn room(&self, needed: u64, reserve: u64) -> Result<(), StoreError> {
+    /// Bytes that are free for us.
+    pub(super) fn free(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::statvfs(&self.dir)
             .map_err(|error| StoreError::broken(format!("statvfs of {} failed: {error}", self.dir.display())))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let needed = needed.saturating_add(reserve);
-        if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
 

@@ -70,7 +70,9 @@ pub(super) struct Shared {
     first: AtomicU64,
     log_bytes: AtomicU64,
     quarantined: AtomicU64,
-    reserve: AtomicU64,
+    /// What tests say is free on the disk; everything: look.
+    #[cfg(test)]
+    free: AtomicU64,
     broken: OnceLock<StoreError>,
 }
 
@@ -88,7 +90,8 @@ impl Shared {
             first: AtomicU64::new(state.first),
             log_bytes: AtomicU64::new(state.log_bytes),
             quarantined: AtomicU64::new(state.next_quarantine - 1),
-            reserve: AtomicU64::new(RESERVE),
+            #[cfg(test)]
+            free: AtomicU64::new(u64::MAX),
             broken: OnceLock::new(),
         }
     }
@@ -109,13 +112,18 @@ impl Shared {
         self.quarantined.load(Ordering::Acquire)
     }
 
-    pub(super) fn reserve(&self) -> u64 {
-        self.reserve.load(Ordering::Relaxed)
+    /// Whether `needed` bytes can be written to the disk and the reserve stays free after that.
+    pub(super) fn room(&self, disk: &Disk, needed: u64) -> Result<(), StoreError> {
+        let free = disk.free()?;
+        #[cfg(test)]
+        let free = free.min(self.free.load(Ordering::Relaxed));
+        let needed = needed.saturating_add(RESERVE);
+        if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
     }
 
     #[cfg(test)]
-    pub(super) fn set_reserve(&self, bytes: u64) {
-        self.reserve.store(bytes, Ordering::Relaxed);
+    pub(super) fn set_free(&self, bytes: u64) {
+        self.free.store(bytes, Ordering::Relaxed);
     }
 
     /// Fails once anything has failed.

@@ -433,14 +433,14 @@ async fn a_full_disk_means_later_and_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;
     store.commit(entries([draft(1, 100)])).await.unwrap();
-    store.inner.shared.set_reserve(u64::MAX);
+    store.inner.shared.set_free(0);
     let refused = store.commit(entries([draft(2, 100)])).await;
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
     assert_eq!((store.head(), store.usage().ids), (1, 1));
     assert_eq!(store.seen(&sealed(2, 100).seen_keys()), None);
     assert_eq!(read_all(&store, 0, ALL).await.len(), 1, "it keeps serving");
     store.expire(DAY0).await.unwrap();
-    store.inner.shared.set_reserve(shared::RESERVE);
+    store.inner.shared.set_free(u64::MAX);
     assert_eq!(store.commit(entries([draft(2, 100)])).await.unwrap(), [Appended::New(2)]);
     let store = reopen(store, &dir).await;
     assert_eq!(read_all(&store, 0, ALL).await.len(), 2);
@@ -451,9 +451,8 @@ async fn nothing_overtakes_what_a_full_disk_refused() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;
     store.commit(entries([draft(1, 100)])).await.unwrap();
-    let stat = rustix::fs::statvfs(dir.path()).unwrap();
-    // Room for little, as long as nobody else takes or frees tens of megabytes in this moment.
-    store.inner.shared.set_reserve(stat.f_bavail * stat.f_frsize - (32 << 20));
+    // Room for little.
+    store.inner.shared.set_free(shared::RESERVE + (32 << 20));
     let cursor = |to: &str| vec![(Cursor::Sink("it".parse().unwrap()), to.as_bytes().to_vec())];
     // Too large to go to the disk together with what comes after it.
     let large = Commit { cursors: cursor("large"), ..entries((2..20).map(|n| draft(n, 900_000))) };
@@ -463,7 +462,7 @@ async fn nothing_overtakes_what_a_full_disk_refused() {
     assert!(matches!(small, Err(StoreError::Full { .. })), "{small:?}");
     assert_eq!((store.head(), store.cursor(&Cursor::Sink("it".parse().unwrap())).await.unwrap()), (1, None));
     // Who knows of the refusal decides itself what comes first.
-    store.inner.shared.set_reserve(shared::RESERVE);
+    store.inner.shared.set_free(u64::MAX);
     assert_eq!(store.commit(entries([draft(100, 100)])).await.unwrap(), [Appended::New(2)]);
 }
 

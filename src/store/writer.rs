@@ -228,7 +228,7 @@ impl Writer {
         let bytes: usize = commits.iter().map(Commit::bytes).sum();
         shared.with_disk(|disk| {
             // Before planning: a full disk changes nothing, not even here.
-            disk.room(AMPLIFICATION * bytes as u64, shared.reserve())?;
+            shared.room(disk, AMPLIFICATION * bytes as u64)?;
             shared.stop_on_error((|| {
                 let mut plan = Plan::new(disk.tree(), &shared.index, &mut self.ends);
                 let answers = commits.into_iter().map(|commit| plan.add(commit)).collect::<Result<_, _>>()?;

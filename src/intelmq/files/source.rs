@@ -178,6 +178,13 @@ impl State {
         let Some(open) = &self.open else { return Ok(()) };
         let path = self.directory.join(&open.name);
         // Somebody may have put another file in its place: that one is not ours to remove.
+        if metadata(&self.directory, open)?.len() > open.offset {
+            tracing::warn!(
+                file = %path.display(),
+                "the file grows while it is taken: write it elsewhere and rename it in, or what is written later is lost"
+            );
+            return Ok(());
+        }
         let ours = match fs::symlink_metadata(&path) {
             Ok(there) => there.ino() == metadata(&self.directory, open)?.ino(),
             Err(_) => false,
@@ -213,6 +220,9 @@ fn keep(path: &Path, name: &str, taken: &Path) -> Result<(), DoorError> {
     sync_directory(taken)
 }
 
+/// A file that was written to within this time may not be complete: somebody writes it in place.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// The oldest files of the directory, by their times of modification, then by name.
 fn list(directory: &Path) -> io::Result<VecDeque<String>> {
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
@@ -224,8 +234,11 @@ fn list(directory: &Path) -> io::Result<VecDeque<String>> {
         }
         // Gone since, or no plain file: not for us.
         let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() {
-            oldest.push((metadata.modified()?, name));
+        let modified = metadata.modified()?;
+        // A time to come is a clock that was set back: not a reason to wait for it.
+        let busy = modified.elapsed().is_ok_and(|since| since < QUIET);
+        if metadata.is_file() && !busy {
+            oldest.push((modified, name));
             if oldest.len() > LISTED {
                 oldest.pop();
             }
