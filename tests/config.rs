@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use intelmq_relay::config::{Config, ConfigError, FirstContact, Limits, Mistake, Net, Policy, Share, Store};
+use intelmq_relay::config::{Config, ConfigError, Events, FirstContact, Limits, Mistake, Net, Policy, Share, Store};
 use intelmq_relay::envelope::Shape;
 
 const EXAMPLE: &str = include_str!("../examples/relay.toml");
@@ -120,8 +120,10 @@ fn the_example_shows_the_defaults() {
     assert!(with.take.redis[0].server.password.take().is_some());
     assert!(with.take.redis[0].seal.tlp.take().is_some());
     assert!(with.take.files[0].taken.take().is_some());
+    assert_eq!(with.give.redis[0].events.shape.take(), Some(Shape::Extra));
+    assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with, without);
-    assert_eq!((with.give.redis[0].shape, with.give.files[0].shape), (Shape::Typed, Shape::Iep04));
+    assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
 }
 
 /// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
@@ -141,14 +143,16 @@ const TABLES: [&str; 14] = [
     "[[give.redis]]",
     "[[give.files]]",
 ];
-const SUBTABLES: [(&str, &str); 4] = [
+const SUBTABLES: [(&str, &str); 6] = [
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
     ("[take.files.seal]", "[[take.files]]"),
     ("[give.redis.server]", "[[give.redis]]"),
+    ("[give.redis.events]", "[[give.redis]]"),
+    ("[give.files.events]", "[[give.files]]"),
 ];
 /// Tables of which the example shows the keys elsewhere, and says so.
-const SHOWN_ELSEWHERE: [&str; 2] = ["[take.files.seal]", "[give.redis.server]"];
+const SHOWN_ELSEWHERE: [&str; 3] = ["[take.files.seal]", "[give.redis.server]", "[give.files.events]"];
 
 /// What serde says it would have expected in this table.
 fn keys_of(header: &str, parent: &str) -> BTreeSet<String> {
@@ -262,7 +266,7 @@ fn refuses_unknown_keys_and_wrong_types() {
                 12,
                 "expected one of `host`, `port`",
             ),
-            ("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\nshape = \"xml\"", 7, 9, "`iep04`"),
+            ("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\nevents.shape = \"xml\"", 7, 16, "`iep04`"),
             ("[take.files]\nname = \"in\"", 4, 1, "sequence"),
         ],
     );

@@ -13,8 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use intelmq_relay::config::{GiveFiles, GiveRedis, TakeFiles, TakeRedis};
-use intelmq_relay::envelope::Shape;
+use intelmq_relay::config::{Events, GiveFiles, GiveRedis, TakeFiles, TakeRedis};
 use intelmq_relay::intelmq::{
     DoorError, FilesSink, FilesSource, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit, Taken,
 };
@@ -326,8 +325,7 @@ impl Behind for BehindRedis {
             queue: "bot-queue".into(),
             server: self.0.config(),
             high_water: 100_000,
-            shape: Shape::Typed,
-            completions: false,
+            events: Events::default(),
         };
         RedisSink::new(&config, &"cert-at".parse().unwrap())
     }
@@ -391,8 +389,7 @@ impl Behind for BehindFiles {
             // Small, so that it rotates.
             rotate_bytes: 1000,
             rotate_seconds: 3600,
-            shape: Shape::Bare,
-            completions: false,
+            events: Events::default(),
         };
         FilesSink::new(&config)
     }

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use intelmq_relay::config::{GiveFiles, TakeFiles};
-use intelmq_relay::envelope::Shape;
+use intelmq_relay::config::{Events, GiveFiles, TakeFiles};
 use intelmq_relay::intelmq::{DoorError, FilesSink, FilesSource, Mark, Sink, Source, TakeLimit};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -32,7 +31,7 @@ fn source(directory: &TempDir, position: Option<Vec<u8>>) -> FilesSource {
 
 fn sink_with(directory: &Path, rotate_bytes: u64, rotate_seconds: u64) -> FilesSink {
     let (name, directory) = ("in".parse().unwrap(), directory.to_owned());
-    let config = GiveFiles { name, directory, rotate_bytes, rotate_seconds, shape: Shape::Bare, completions: false };
+    let config = GiveFiles { name, directory, rotate_bytes, rotate_seconds, events: Events::default() };
     FilesSink::new(&config)
 }
 

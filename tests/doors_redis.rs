@@ -9,8 +9,7 @@ mod redis_server;
 use std::time::Duration;
 
 use bytes::Bytes;
-use intelmq_relay::config::{self, GiveRedis, TakeRedis};
-use intelmq_relay::envelope::Shape;
+use intelmq_relay::config::{self, Events, GiveRedis, TakeRedis};
 use intelmq_relay::intelmq::{DoorError, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit};
 use redis_server::Redis;
 use uuid::Uuid;
@@ -29,7 +28,7 @@ fn source(server: config::Redis, position: Option<Vec<u8>>) -> RedisSource {
 
 fn sink_with(server: config::Redis, high_water: u64) -> RedisSink {
     let (name, queue) = ("in".parse().unwrap(), BOT.into());
-    let config = GiveRedis { name, queue, server, high_water, shape: Shape::Typed, completions: false };
+    let config = GiveRedis { name, queue, server, high_water, events: Events::default() };
     RedisSink::new(&config, &"cert-at".parse().unwrap())
 }
 

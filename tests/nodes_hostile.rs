@@ -193,7 +193,7 @@ fn patched(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
 async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
     let redis = Redis::start();
     let mut node = Relay::init("cert-c");
-    node.gives(&redis.config(), "in", "shape = \"bare\"\n");
+    node.gives(&redis.config(), "in", "events = { shape = \"bare\", harmonization = \"none\" }\n");
     let mut hand = Hand::listed_by(&node, "cert-m");
     let (ours, other) = (secret("cert-m"), secret("cert-o"));
     node.and(&format!("[[origin]]\nname = \"cert-o\"\nkey = \"{}\"", other.key()));
@@ -325,7 +325,7 @@ async fn a_peer_hides_fields_and_another_brings_them() {
     let redis = Redis::start();
     let mut node = Relay::init("cert-c");
     node.gives(&redis.config(), "once", "");
-    node.gives(&redis.config(), "fuller", "completions = true\nshape = \"extra\"\n");
+    node.gives(&redis.config(), "fuller", "events = { completions = true, shape = \"extra\" }\n");
     let (mut hides, mut shows) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
     let origin = secret("cert-o");
     node.and(&format!("[[origin]]\nname = \"cert-o\"\nkey = \"{}\"", origin.key()));

@@ -7,11 +7,15 @@
 
 mod address;
 mod check;
+mod doors;
 mod key_file;
 mod parse;
 mod peer_list;
 mod size;
 
+pub use doors::{
+    Events, Give, GiveFiles, GiveRedis, Harmonization, IdKind, Password, Redis, Seal, Take, TakeFiles, TakeRedis,
+};
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
@@ -23,7 +27,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
-use crate::envelope::{Key, Name, Shape, Tlp};
+use crate::envelope::{Key, Name, Tlp};
 
 /// The whole file. Paths are absolute after reading (relative ones are meant from the file's folder).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -283,189 +287,4 @@ pub struct Origin {
     pub name: Name,
     /// Its key, as PeerId.
     pub key: Key,
-}
-
-/// `[take]`: the sources.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Take {
-    /// `[[take.redis]]`
-    pub redis: Vec<TakeRedis>,
-    /// `[[take.files]]`
-    pub files: Vec<TakeFiles>,
-}
-
-/// `[give]`: the sinks.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Give {
-    /// `[[give.redis]]`
-    pub redis: Vec<GiveRedis>,
-    /// `[[give.files]]`
-    pub files: Vec<GiveFiles>,
-}
-
-/// How to reach a Redis server: as IntelMQ's `*_pipeline_{host,port,db,password}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// Host name or address, or the path of a unix socket (begins with `/`).
-    #[serde(default = "default_redis_host")]
-    pub host: String,
-    /// TCP port.
-    #[serde(default = "default_redis_port")]
-    pub port: u16,
-    /// Database; IntelMQ's pipeline is 2.
-    #[serde(default = "default_redis_db")]
-    pub db: i64,
-    /// Password.
-    pub password: Option<Password>,
-}
-
-fn default_redis_host() -> String {
-    "127.0.0.1".into()
-}
-
-fn default_redis_port() -> u16 {
-    6379
-}
-
-fn default_redis_db() -> i64 {
-    2
-}
-
-/// A secret text of the configuration: shown as `…`.
-#[derive(Clone, PartialEq)]
-pub struct Password(pub String);
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Password, D::Error> {
-        // Not derived: serde's own message for a wrong type quotes the value, and this one must not reach a log.
-        match toml::Value::deserialize(deserializer)? {
-            toml::Value::String(text) => Ok(Password(text)),
-            _ => Err(serde::de::Error::custom("a password is a text: put it in quotes")),
-        }
-    }
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// What the sealing node says about every event of a source.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Seal {
-    /// How ids are made: `random` or `content`.
-    pub id: IdKind,
-    /// `feed.*` fields that content ids leave out, beside `raw` and `time.observation`.
-    pub id_without: Vec<String>,
-    /// TLP of events that have none; default: none, the receiver's `policy.default_tlp` holds.
-    pub tlp: Option<Tlp>,
-    /// Tags of every event.
-    pub tags: Vec<String>,
-    /// Recipients of every event; none: whoever policy permits.
-    pub to: Vec<Name>,
-}
-
-/// How an event without an id gets one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IdKind {
-    /// UUIDv4, as IEP04 decided.
-    #[default]
-    Random,
-    /// UUIDv8 of the content: equal events from two sources have one id.
-    Content,
-}
-
-/// `[[take.redis]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TakeRedis {
-    /// The door's name.
-    pub name: Name,
-    /// The queue that a bot's `destination_queues` names; the relay is its one consumer.
-    pub queue: String,
-    /// The server.
-    pub server: Redis,
-    /// What is said about its events.
-    #[serde(default)]
-    pub seal: Seal,
-}
-
-/// `[[give.redis]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GiveRedis {
-    /// The door's name.
-    pub name: Name,
-    /// The bot's source queue, `<bot-id>-queue`.
-    pub queue: String,
-    /// The server.
-    pub server: Redis,
-    /// Above this length of the queue, deliver waits.
-    #[serde(default = "default_high_water")]
-    pub high_water: u64,
-    /// How events are written.
-    #[serde(default = "default_redis_shape")]
-    pub shape: Shape,
-    /// Deliver fuller copies of events that were delivered with hidden fields.
-    #[serde(default)]
-    pub completions: bool,
-}
-
-fn default_high_water() -> u64 {
-    100_000
-}
-
-fn default_redis_shape() -> Shape {
-    Shape::Typed
-}
-
-/// `[[take.files]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TakeFiles {
-    /// The door's name.
-    pub name: Name,
-    /// The directory: files that are renamed into it as `*.jsonl` are taken, oldest first, and removed.
-    pub directory: PathBuf,
-    /// Keep taken files, in this directory, instead of removing them.
-    pub taken: Option<PathBuf>,
-    /// What is said about its events.
-    #[serde(default)]
-    pub seal: Seal,
-}
-
-/// `[[give.files]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GiveFiles {
-    /// The door's name.
-    pub name: Name,
-    /// The directory: `events.jsonl` is appended to; full ones are renamed to `events-<first event's number>.jsonl`.
-    pub directory: PathBuf,
-    /// A file is rotated at this size, bytes,
-    #[serde(default = "default_rotate_bytes", deserialize_with = "size::bytes")]
-    pub rotate_bytes: u64,
-    /// or at this age, seconds.
-    #[serde(default = "default_rotate_seconds")]
-    pub rotate_seconds: u64,
-    /// How events are written.
-    #[serde(default)]
-    pub shape: Shape,
-    /// Deliver fuller copies of events that were delivered with hidden fields.
-    #[serde(default)]
-    pub completions: bool,
-}
-
-fn default_rotate_bytes() -> u64 {
-    128 << 20
-}
-
-fn default_rotate_seconds() -> u64 {
-    24 * 3600
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, check};
+use super::{Config, Harmonization, check};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +86,18 @@ impl Config {
 
     fn resolve_paths(&mut self, folder: &Path) {
         let doors = self.take.files.iter_mut().flat_map(|door| [Some(&mut door.directory), door.taken.as_mut()]);
-        let doors = doors.flatten().chain(self.give.files.iter_mut().map(|door| &mut door.directory));
-        for path in [&mut self.node.key, &mut self.node.data].into_iter().chain(doors) {
+        let mut paths: Vec<&mut PathBuf> = doors.flatten().collect();
+        paths.extend([&mut self.node.key, &mut self.node.data]);
+        let files = self.give.files.iter_mut();
+        let files = files.map(|door| (&mut door.events, Some(&mut door.directory)));
+        let doors = files.chain(self.give.redis.iter_mut().map(|door| (&mut door.events, None)));
+        for (events, directory) in doors {
+            paths.extend(directory);
+            if let Harmonization::File(path) = &mut events.harmonization {
+                paths.push(path);
+            }
+        }
+        for path in paths {
             let joined = folder.join(&*path);
             // Fails only without a current directory and with a relative folder: then it stays relative to it.
             *path = std::path::absolute(&joined).unwrap_or(joined);

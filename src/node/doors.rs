@@ -130,11 +130,11 @@ fn open_sink(core: &Arc<Core>, board: &Board, door: Name, give: Give) -> Running
     match &give {
         Give::Redis(config) => {
             let sink = RedisSink::new(config, &core.sealer.name);
-            deliver(core, board, door, sink, config.shape, config.completions, give.clone())
+            deliver(core, board, door, sink, Shape::Extra, &config.events, give.clone())
         }
         Give::Files(config) => {
             let sink = FilesSink::new(config);
-            deliver(core, board, door, sink, config.shape, config.completions, give.clone())
+            deliver(core, board, door, sink, Shape::Iep04, &config.events, give.clone())
         }
     }
 }
@@ -144,8 +144,8 @@ fn deliver<K: Sink + 'static>(
     board: &Board,
     door: Name,
     sink: K,
-    shape: Shape,
-    completions: bool,
+    usual: Shape,
+    events: &config::Events,
     config: Give,
 ) -> Running<Give> {
     let counts = board.sink(&door);
@@ -158,6 +158,7 @@ fn deliver<K: Sink + 'static>(
         progress.send_replace(());
     });
     let gate = core.gate.clone();
+    let (shape, completions) = (events.shape.unwrap_or(usual), events.completions);
     run(core, config, Deliver { sink, door, shape, completions, gate, given: false, count }.run())
 }
 

@@ -94,9 +94,14 @@ impl Relay {
     }
 
     /// Gives to `queue` of this Redis; `more` are further lines of the door.
+    /// Events come out as they went in, where `more` says nothing else.
     pub fn gives(&self, server: &config::Redis, queue: &str, more: &str) {
         let server = redis(server);
-        self.and(&format!("[[give.redis]]\nname = \"to-{queue}\"\nqueue = \"{queue}\"\nserver = {server}\n{more}"));
+        let plain =
+            if more.contains("events") { "" } else { "events = { shape = \"typed\", harmonization = \"none\" }" };
+        self.and(&format!(
+            "[[give.redis]]\nname = \"to-{queue}\"\nqueue = \"{queue}\"\nserver = {server}\n{plain}\n{more}"
+        ));
     }
 
     /// Has `peer` as its peer, and dials it; `give` is `none` or `community`.
