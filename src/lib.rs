@@ -4,12 +4,13 @@
 //! Data flows one way through the rooms below; each imports only from those under it
 //! (`docs/architecture.md` has the picture, `tests/tidy.rs` checks the order):
 //!
-//! `cli → node → { net, intelmq, watch } → accept → store → { policy, link } → config → envelope`
+//! `cli → node → { net, intelmq, watch } → accept → store → { policy, link } → { config, harmonization } → envelope`
 
 pub mod accept;
 pub mod cli;
 pub mod config;
 pub mod envelope;
+pub mod harmonization;
 pub mod intelmq;
 pub mod link;
 pub mod net;

@@ -19,7 +19,7 @@ const ORDER: &[&[&str]] = &[
     &["accept"],
     &["store"],
     &["policy", "link"],
-    &["config", "sample"],
+    &["config", "sample", "harmonization"],
     &["envelope"],
 ];
 
@@ -28,9 +28,11 @@ const PLACES: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
+    ("idna", &["src/harmonization"]),
     ("libp2p", &["src/net"]),
     ("libp2p_stream", &["src/net"]),
     ("redis", &["src/intelmq/redis"]),
+    ("regex", &["src/harmonization"]),
     ("sled", &["src/store"]),
     ("toml", &["src/config"]),
     ("toml_edit", &["src/config"]),
@@ -39,7 +41,7 @@ const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide: same arguments, same answer.
-const PURE: &[&str] = &["envelope", "policy", "link", "sample"];
+const PURE: &[&str] = &["envelope", "harmonization", "policy", "link", "sample"];
 const IMPURE: &[&str] = &[
     "tokio",
     "libp2p",

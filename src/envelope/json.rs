@@ -84,6 +84,34 @@ pub fn string(value: &str) -> Option<Cow<'_, str>> {
     scan.key(value).ok()
 }
 
+/// A piece of a JSON text: see [`tokens`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Token<'a> {
+    /// `{` or `[`.
+    Open(u8),
+    /// `}` or `]`.
+    Close,
+    /// A string, or the key of a member.
+    Text(Cow<'a, str>),
+    /// A number, as written.
+    Number(&'a str),
+    /// `null`, `true`, `false`, `NaN`, `Infinity` or `-Infinity`.
+    Word(&'a str),
+}
+
+/// The pieces of a value that [`members`] found well-formed, one after the other, without commas and colons. The error
+/// left is a lone surrogate.
+pub fn tokens(value: &str) -> impl Iterator<Item = Result<Token<'_>, JsonError>> {
+    let mut scan = Scan { text: value.as_bytes(), at: 0 };
+    std::iter::from_fn(move || {
+        while matches!(scan.peek(), Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':')) {
+            scan.at += 1;
+        }
+        scan.peek().map(|first| scan.token(first, value))
+    })
+    .fuse()
+}
+
 /// Appends `text` as a JSON string in ASCII, as Python's `json.dumps` writes it.
 pub fn push_string(out: &mut String, text: &str) {
     use std::fmt::Write;
@@ -178,6 +206,27 @@ impl Scan<'_> {
                 return Ok(());
             }
             self.expect(b',', "a comma or a closing bracket is missing")?;
+        }
+    }
+
+    fn token<'t>(&mut self, first: u8, text: &'t str) -> Result<Token<'t>, JsonError> {
+        let from = self.at;
+        match first {
+            b'{' | b'[' => {
+                self.at += 1;
+                Ok(Token::Open(first))
+            }
+            b'}' | b']' => {
+                self.at += 1;
+                Ok(Token::Close)
+            }
+            b'"' => self.key(text).map(Token::Text),
+            _ => {
+                // Depth counts for what is nested only.
+                self.value(0)?;
+                let span = &text[from..self.at];
+                Ok(if span.ends_with(|c: char| c.is_ascii_digit()) { Token::Number(span) } else { Token::Word(span) })
+            }
         }
     }
 
@@ -386,6 +435,17 @@ mod tests {
         assert!(members(&nested(MAX_DEPTH)).is_ok());
         assert!(members(&nested(MAX_DEPTH + 1)).is_err());
         assert!(members(&"[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
+    fn a_value_is_taken_apart() {
+        use Token::{Close, Number, Open, Text, Word};
+        let all: Result<Vec<_>, _> = tokens(r#"{"a\n": [1.0, -Infinity, null],"b":"x"} "#).collect();
+        let text = |text: &'static str| Text(text.into());
+        let expected =
+            [Open(b'{'), text("a\n"), Open(b'['), Number("1.0"), Word("-Infinity"), Word("null"), Close, text("b")];
+        assert_eq!(all.unwrap(), [&expected[..], &[text("x"), Close]].concat());
+        assert!(tokens(r#"["\ud800"]"#).any(|token| token.is_err()));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 mod header;
 mod id;
-mod json;
+pub(crate) mod json;
 mod merkle;
 mod name;
 mod read;
