@@ -49,7 +49,7 @@ fn items(range: std::ops::Range<usize>) -> Vec<Bytes> {
 }
 
 fn mark(seq: u64) -> Mark {
-    Mark { log: LOG, seq }
+    Mark { log: LOG, seq, again: 0 }
 }
 
 async fn take(source: &mut impl Source, limit: TakeLimit) -> Taken {
@@ -256,7 +256,7 @@ mod suite {
 
     pub async fn an_empty_give_may_be_the_first<B: Behind>() {
         let behind = B::start();
-        let other = Mark { log: Uuid::from_u128(8), seq: u64::MAX };
+        let other = Mark { log: Uuid::from_u128(8), seq: u64::MAX, again: 0 };
         behind.sink().give(&[], other).await.unwrap();
         let mut sink = behind.sink();
         assert_eq!(sink.mark().await.unwrap(), Some(other));

@@ -40,7 +40,7 @@ fn sink(directory: &TempDir) -> FilesSink {
 }
 
 fn mark(seq: u64) -> Mark {
-    Mark { log: Uuid::from_u128(7), seq }
+    Mark { log: Uuid::from_u128(7), seq, again: 0 }
 }
 
 fn bytes(text: &str) -> Bytes {
@@ -246,7 +246,7 @@ async fn rotation_by_size_keeps_whole_lines_and_survives_a_crash_at_each_step() 
     assert_eq!(read(&directory, "events.jsonl"), "line5\n");
     // A wiped log counts anew: the name is used already.
     drop(again);
-    let other = |seq| Mark { log: Uuid::from_u128(8), seq };
+    let other = |seq| Mark { log: Uuid::from_u128(8), seq, again: 0 };
     door().give(&[], other(0)).await.unwrap();
     for seq in 1..=3 {
         door().give(&[bytes(&format!("other{seq}"))], other(seq)).await.unwrap();

@@ -41,7 +41,7 @@ fn items(range: std::ops::Range<u64>) -> Vec<Bytes> {
 }
 
 fn mark(seq: u64) -> Mark {
-    Mark { log: Uuid::from_u128(7), seq }
+    Mark { log: Uuid::from_u128(7), seq, again: 0 }
 }
 
 /// Sends a command as somebody else.

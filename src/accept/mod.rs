@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::envelope::{Bounds, Key, Name, Sealed, SeenKeys, Verifier};
 use crate::link::{Known, Offer, Standing, Verdict};
@@ -144,7 +145,7 @@ impl Gate {
                 entries: judged.iter().filter_map(Judged::good).map(draft).collect(),
                 remember: judged.iter().filter_map(Judged::remember).map(|keys| Remember { at: now, keys }).collect(),
                 cursors: cursors.clone(),
-                quarantine: Vec::new(),
+                ..Commit::default()
             })
             .await?;
         let mut appended = appended.into_iter();
@@ -156,33 +157,46 @@ impl Gate {
         Ok(verdicts.collect())
     }
 
-    /// Commits our own sealed events with the position of the door that they came by, and what could not be read.
-    pub async fn own(
-        &self,
-        sealed: Vec<Sealed>,
-        door: Name,
-        position: Vec<u8>,
-        quarantine: Vec<Quarantined>,
-        now: u64,
-    ) -> Result<Vec<Verdict>, StoreError> {
+    /// Whether the event of this origin with this id is in the seen set.
+    pub fn knows(&self, origin: &Name, id: Uuid) -> bool {
+        let rules = self.rules();
+        let key = if *origin == rules.me { Some(&rules.key) } else { rules.origins.get(origin) };
+        key.is_some_and(|key| self.store.seen(&SeenKeys::of_offer(key, id, 0)).is_some())
+    }
+
+    /// Commits what a source handed in; the verdicts on its events.
+    pub async fn own(&self, own: Own, now: u64) -> Result<Vec<Verdict>, StoreError> {
+        let Own { sealed, position, quarantine, release } = own;
+        let cursors: Vec<_> = position.into_iter().map(|(door, position)| (Cursor::Source(door), position)).collect();
+        let draft = |envelope: &Sealed| Draft { at: now, from: None, envelope: envelope.clone() };
         let appended = self
             .commit(|| Commit {
-                entries: sealed
-                    .iter()
-                    .map(|envelope| Draft { at: now, from: None, envelope: envelope.clone() })
-                    .collect(),
-                remember: Vec::new(),
-                cursors: vec![(Cursor::Source(door.clone()), position.clone())],
+                entries: sealed.iter().map(draft).collect(),
+                cursors: cursors.clone(),
                 quarantine: quarantine.clone(),
+                release: release.clone(),
+                ..Commit::default()
             })
             .await?;
         Ok(appended.into_iter().map(verdict).collect())
     }
 
-    /// Where a sink stands, beside the sink's own record.
-    pub async fn note_sink(&self, door: &Name, position: Vec<u8>) -> Result<(), StoreError> {
+    /// Notes where a sink stands, beside the sink's own record, with what its IntelMQ cannot take.
+    pub async fn note_sink(
+        &self,
+        door: &Name,
+        position: Vec<u8>,
+        quarantine: Vec<Quarantined>,
+    ) -> Result<(), StoreError> {
         let cursors = vec![(Cursor::Sink(door.clone()), position)];
-        self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await.map(|_| ())
+        self.commit(|| Commit { cursors: cursors.clone(), quarantine: quarantine.clone(), ..Commit::default() })
+            .await
+            .map(|_| ())
+    }
+
+    /// Takes items out of quarantine: they are delivered, or nobody wants them any more.
+    pub async fn release(&self, release: Vec<u64>) -> Result<(), StoreError> {
+        self.commit(|| Commit { release: release.clone(), ..Commit::default() }).await.map(|_| ())
     }
 
     /// Waits for what was handed in before, though whoever handed it in may have gone: cursors can be read then.
@@ -237,6 +251,19 @@ fn verdict(appended: Appended) -> Verdict {
         Appended::Completed(_) => Verdict::Completed,
         Appended::Duplicate => Verdict::Duplicate,
     }
+}
+
+/// What a source hands in, committed in one step.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// Our own sealed events.
+    pub sealed: Vec<Sealed>,
+    /// The door, and where it stands after them.
+    pub position: Option<(Name, Vec<u8>)>,
+    /// What could not be read as an event.
+    pub quarantine: Vec<Quarantined>,
+    /// Items of the quarantine that `sealed` were made of.
+    pub release: Vec<u64>,
 }
 
 /// Origins that were met and are not configured, so that each is said once.
@@ -309,7 +336,7 @@ mod tests {
         let gate = gate(data.path()).await;
         let _looks = gate.line.try_read().unwrap();
         let door: Name = "out".parse().unwrap();
-        let commit = gate.note_sink(&door, vec![1]);
+        let commit = gate.note_sink(&door, vec![1], Vec::new());
         tokio::time::timeout(Duration::from_secs(20), commit).await.expect("it stood in line").unwrap();
     }
 
@@ -320,7 +347,7 @@ mod tests {
         let door: Name = "in".parse().unwrap();
         for n in 0..20u8 {
             {
-                let commit = pin!(gate.own(Vec::new(), door.clone(), vec![n], Vec::new(), 1));
+                let commit = pin!(gate.own(Own { position: Some((door.clone(), vec![n])), ..Own::default() }, 1));
                 let _ = commit.poll(&mut Context::from_waker(Waker::noop()));
             }
             gate.settled().await.unwrap();

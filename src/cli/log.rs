@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{CliError, Options};
 use crate::config::Config;
 use crate::envelope::{Kind, Name, Shape, parse_id};
-use crate::watch::{Ask, Filter, Form, Piece, Question, ask};
+use crate::watch::{Act, Ask, Filter, Form, Piece, Question, ask};
 
 /// Which entries.
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub(super) struct Export {
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Quarantine {
-    /// One line per item that could not be read as an event
+    /// One line per item
     List {
         /// JSON lines, with the items
         #[arg(long)]
@@ -81,6 +81,21 @@ pub(super) enum Quarantine {
         #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         number: u64,
     },
+    /// Try items again: what came in is sealed, what goes to IntelMQ is delivered, if it fits by now
+    Retry(Items),
+    /// Throw items away
+    Drop(Items),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Items {
+    /// Their numbers in the list
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    numbers: Vec<u64>,
+    /// All that are there
+    #[arg(long)]
+    all: bool,
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -145,12 +160,20 @@ pub(super) fn quarantine(options: &Options, command: Quarantine) -> Result<ExitC
             // Its six lines, and not those of the next one.
             (number - 1, Form::Full, 6)
         }
+        Quarantine::Retry(items) => return settle(options, items, Act::Retry),
+        Quarantine::Drop(items) => return settle(options, items, Act::Drop),
     };
     let lines = put(options, Question { ask: Ask::Quarantine(after), form }, None, most)?;
     if lines == 0 {
         eprintln!("nothing is in quarantine{}", if one { " under this number" } else { "" });
     }
     Ok(if one && lines == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn settle(options: &Options, items: Items, act: Act) -> Result<ExitCode, CliError> {
+    let ask = Ask::Settle { numbers: items.numbers, act };
+    put(options, Question { ask, form: Form::Line }, None, usize::MAX)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {

@@ -63,7 +63,7 @@ enum Command {
     Show(log::Show),
     /// Write the log to standard output, as JSON lines
     Export(log::Export),
-    /// Show what came in by a door and is no event
+    /// Show, try again or drop what a door could not pass on: no event, or nothing that fits IntelMQ
     #[command(subcommand)]
     Quarantine(log::Quarantine),
     /// Show how a running node stands, as JSON

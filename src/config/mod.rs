@@ -138,6 +138,9 @@ pub struct Store {
     /// The log's largest size on disk, bytes; the oldest go first.
     #[serde(deserialize_with = "size::bytes")]
     pub log_bytes: u64,
+    /// Bytes in quarantine, at most; the oldest items go first.
+    #[serde(deserialize_with = "size::bytes")]
+    pub quarantine_bytes: u64,
     /// One commit holds at most this many events,
     pub commit_events: usize,
     /// and waits at most this long for more, milliseconds.
@@ -154,6 +157,7 @@ impl Default for Store {
             age_days: 10,
             seen_days: 11,
             log_bytes: 20 << 30,
+            quarantine_bytes: 256 << 20,
             commit_events: 4096,
             commit_millis: 2,
             cache_bytes: 64 << 20,

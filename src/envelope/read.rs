@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::header::{Header, Kind, Links, VERSION, is_extension};
 use super::json::{self, JsonError, Member};
-use super::view::RAW_KEYS;
+use super::view::{RAW_KEYS, RELAY};
 use super::{Key, Name, Tlp, parse_id};
 
 /// A message that was read and not yet sealed: what it says of itself, and its fields.
@@ -15,6 +15,8 @@ use super::{Key, Name, Tlp, parse_id};
 pub struct Message {
     /// The id that it carries.
     pub id: Option<Uuid>,
+    /// The node that sealed it before, where a relay has said so: the message came out of a relay.
+    pub origin: Option<Name>,
     /// Event, report or withdrawal.
     pub kind: Kind,
     /// The payload's format.
@@ -101,6 +103,7 @@ impl Message {
     fn empty() -> Message {
         Message {
             id: None,
+            origin: None,
             kind: Kind::Event,
             format: "intelmq".into(),
             org: None,
@@ -136,6 +139,13 @@ fn bare(members: Vec<Member<'_>>) -> Result<Message, Unreadable> {
                 Some("Report") => Kind::Report,
                 _ => return Err(meta("__type", "\"Event\" or \"Report\" is expected")),
             };
+        } else if let Some(said) = key.strip_prefix(RELAY) {
+            match said {
+                "uuid" => message.id = Some(one_id(&key, value)?),
+                "origin" => message.origin = Some(one_name(&key, value)?),
+                // What the last relay said about the way; whoever seals says it anew.
+                _ => {}
+            }
         } else {
             message.fields.push((key.into_owned(), value.to_owned()));
         }
@@ -234,8 +244,9 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
                 let names = names.iter().map(|name| name.parse().map_err(|_| meta(key, "not a list of node names")));
                 message.to = names.collect::<Result<_, _>>()?;
             }
+            "relay:origin" => message.origin = Some(one_name(key, text)?),
             // What the last relay said about the way; whoever seals says it anew.
-            "relay:origin" | "relay:time" | "relay:path" | "relay:hidden" => {}
+            "relay:time" | "relay:path" | "relay:hidden" => {}
             _ if is_extension(key) => {
                 message.ext.insert(key.to_owned(), text.to_owned());
             }
@@ -293,6 +304,10 @@ fn one_text(key: &str, text: &str) -> Result<String, Unreadable> {
 
 fn one_id(key: &str, text: &str) -> Result<Uuid, Unreadable> {
     parse_id(&one_text(key, text)?).ok_or_else(|| meta(key, "a UUID, or CyCAT's publisher:project:UUID, is expected"))
+}
+
+fn one_name(key: &str, text: &str) -> Result<Name, Unreadable> {
+    one_text(key, text)?.parse().map_err(|_| meta(key, "a node's name is expected"))
 }
 
 /// A list of texts, or one text for a list of one.

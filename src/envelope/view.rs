@@ -28,6 +28,9 @@ pub enum Shape {
 /// extension keys have a prefix.
 pub(super) const RAW_KEYS: [(&str, &str); 2] = [("encoding", "iep04:encoding"), ("compress", "iep04:compress")];
 
+/// Before the keys of our meta data in a flat event. They are ours to write, and nobody else's to pass as ours.
+pub(super) const RELAY: &str = "extra.relay.";
+
 impl Envelope {
     /// The envelope as one line of JSON, without the line's end.
     pub fn write(&self, shape: Shape) -> String {
@@ -39,6 +42,15 @@ impl Envelope {
             Shape::Bare => self.write_payload(&mut out, false, false),
             Shape::Extra => self.write_payload(&mut out, true, true),
         }
+        out
+    }
+
+    /// As [`Envelope::write`] in a flat shape of IntelMQ's, with these fields instead of the envelope's own: what they
+    /// were made to fit a data format.
+    pub fn write_fitted<'a>(&self, shape: Shape, fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+        let mut out = String::with_capacity(self.bytes().len() + 512);
+        let (typed, meta) = (shape != Shape::Bare, shape == Shape::Extra);
+        self.write_fields(&mut out, fields, typed, meta);
         out
     }
 
@@ -139,19 +151,32 @@ impl Envelope {
         if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
         }
+        self.write_fields(out, self.open_fields(), typed && intelmq, meta && intelmq);
+    }
+
+    /// Keys and values of the fields that are open.
+    pub fn open_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields().filter_map(|field| match field {
+            Field::Open { key, value, .. } => Some((key, value)),
+            Field::Hidden { .. } => None,
+        })
+    }
+
+    fn write_fields<'a>(
+        &self,
+        out: &mut String,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        typed: bool,
+        meta: bool,
+    ) {
         let mut event = Object::open(out);
-        for field in self.fields() {
-            match field {
-                // These keys are ours to write here, and nobody else's to pass as ours.
-                Field::Open { key, .. } if meta && key.starts_with("extra.relay.") => {}
-                Field::Open { key, value, .. } => event.raw(key, value),
-                Field::Hidden { .. } => {}
-            }
+        for (key, value) in fields.filter(|(key, _)| !meta || !key.starts_with(RELAY)) {
+            event.raw(key, value);
         }
-        if meta && intelmq {
+        if meta {
             self.write_extra(&mut event);
         }
-        if typed && intelmq {
+        if typed {
             event.text("__type", if self.header().kind == Kind::Report { "Report" } else { "Event" });
         }
         event.close();

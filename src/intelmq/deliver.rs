@@ -1,24 +1,29 @@
 //! Deliver: from the log to a sink. A reader of the log like a peer's link, with the local IntelMQ at its end.
 //!
-//! Owns where the sink stands. The sink's own record wins, since it moves together with the data; the store's copy is
-//! for a sink that lost its data.
+//! Owns where the sink stands, and that what the local IntelMQ cannot take goes into quarantine, once. The sink's own
+//! record wins, since it moves together with the data; the store's copy is for a sink that lost its data, or keeps no
+//! record.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::fit::{Fit, Unfit};
 use super::ingest::Trouble;
 use super::{DoorError, Mark, Sink};
 use crate::accept::Gate;
-use crate::envelope::{Envelope, Kind, Name, Shape};
-use crate::store::{Cursor, Entry, ReadLimit, Store, StoreError};
+use crate::envelope::{Name, Sealed};
+use crate::store::{Cursor, Entry, Held, Quarantined, ReadLimit, Store, StoreError};
 
 /// How often the store's copy of the mark follows the sink's, while there is much to deliver.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 const LIMIT: ReadLimit = ReadLimit { entries: 1024, bytes: 1 << 20 };
+/// For a sink that keeps no mark: what comes twice after a crash, at most.
+const UNMARKED: ReadLimit = ReadLimit { entries: 256, bytes: 1 << 20 };
 
 /// What a step of a sink did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub struct Step {
     pub given: u64,
     /// Envelopes that the sink's shape cannot carry.
     pub unfit: u64,
+    /// Envelopes that do not fit the local IntelMQ's data format, and are kept in quarantine.
+    pub quarantined: u64,
     /// The number of the last entry that is given, or is not for this sink.
     pub seq: u64,
 }
@@ -35,31 +42,50 @@ pub struct Step {
 pub struct Deliver<K> {
     /// The door.
     pub sink: K,
-    /// Its name.
+    /// What it gets.
+    pub outlet: Outlet,
+}
+
+/// From the log to texts.
+pub struct Outlet {
+    /// The door's name.
     pub door: Name,
-    /// How events are written.
-    pub shape: Shape,
-    /// Whether fuller copies of delivered events are delivered too.
-    pub completions: bool,
+    /// Which events, and how they are written.
+    pub fit: Fit,
     #[allow(missing_docs)]
     pub gate: Gate,
-    /// Whether the sink has a record of what it was given: only then is its place worth noting here.
-    pub given: bool,
+    /// Events of the quarantine that shall be tried again.
+    pub again: mpsc::Receiver<Again>,
+    /// The time of day, ms since 1970.
+    pub now: fn() -> u64,
     /// Told after every step.
     pub count: Box<dyn Fn(Step) + Send + Sync>,
 }
 
+/// An event of the quarantine that shall be tried again.
+pub struct Again {
+    /// Its number there.
+    pub number: u64,
+    /// It.
+    pub envelope: Sealed,
+    /// Told when it is delivered and out of quarantine; else why not.
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
 impl<K: Sink> Deliver<K> {
     /// Delivers for ever. Returns only when the store can go on no more. Cancellation loses and repeats nothing.
-    pub async fn run(mut self) -> StoreError {
-        let store = self.gate.store().clone();
+    pub async fn run(self) -> StoreError {
+        let Deliver { sink, outlet } = self;
+        let store = outlet.gate.store().clone();
         let mut head = store.watch_head();
-        let mut trouble = Trouble::new(self.door.clone());
+        let mut trouble = Trouble::new(outlet.door.clone());
+        let place = Place { log: store.log_id(), given: None, quarantined: 0 };
+        let mut delivery = Delivery { sink, outlet, store, place, at: 0, again: 0 };
         loop {
-            let error = match self.start(&store).await {
-                Ok(Ok(at)) => {
+            let error = match delivery.start().await {
+                Ok(Ok(())) => {
                     trouble.over();
-                    self.follow(&store, at, &mut head).await
+                    delivery.follow(&mut head).await
                 }
                 Ok(Err(error)) => Ok(error),
                 Err(error) => Err(error),
@@ -70,21 +96,52 @@ impl<K: Sink> Deliver<K> {
             }
         }
     }
+}
 
+/// A delivery under way.
+struct Delivery<K> {
+    sink: K,
+    outlet: Outlet,
+    store: Store,
+    /// What the store is told.
+    place: Place,
     /// The number of the last entry that the sink has.
-    async fn start(&mut self, store: &Store) -> Result<Result<u64, DoorError>, StoreError> {
+    at: u64,
+    /// As in the sink's [`Mark`].
+    again: u64,
+}
+
+/// Entries as the sink gets them.
+#[derive(Default)]
+struct Batch {
+    texts: Vec<Bytes>,
+    /// The numbers of their entries.
+    seqs: Vec<u64>,
+    misfits: Vec<Quarantined>,
+    unfit: u64,
+}
+
+impl<K: Sink> Delivery<K> {
+    const LIMIT: ReadLimit = if K::KEEPS_MARK { LIMIT } else { UNMARKED };
+
+    /// Finds the sink's place.
+    async fn start(&mut self) -> Result<Result<(), DoorError>, StoreError> {
         let mark = match self.sink.mark().await {
             Ok(mark) => mark,
             Err(error) => return Ok(Err(error)),
         };
-        self.given |= mark.is_some();
-        let ours = store.cursor(&Cursor::Sink(self.door.clone())).await?.and_then(|bytes| decode(&bytes));
-        let of_this_log = |mark: Option<Mark>| mark.filter(|mark| mark.log == store.log_id()).map(|mark| mark.seq);
-        Ok(Ok(match (of_this_log(mark), of_this_log(ours)) {
-            (Some(seq), _) => seq.min(store.head()),
+        let log = self.store.log_id();
+        let noted = self.store.cursor(&Cursor::Sink(self.outlet.door.clone())).await?;
+        let noted = noted.and_then(|bytes| Place::decode(&bytes)).filter(|noted| noted.log == log);
+        self.place = noted.unwrap_or(Place { log, given: None, quarantined: 0 });
+        let door = &self.outlet.door;
+        let ours = mark.filter(|mark| mark.log == log);
+        self.at = match (ours, self.place.given) {
+            (Some(mark), _) => mark.seq.min(self.store.head()),
+            (None, Some(seq)) if !K::KEEPS_MARK => seq.min(self.store.head()),
             (None, Some(seq)) => {
                 warn!(
-                    door = %self.door,
+                    %door,
                     "the other side has lost its record of what it was given (flushed, or restarted without its data); \
                      going on behind what it was last given: what it had not yet worked off is lost there"
                 );
@@ -93,87 +150,196 @@ impl<K: Sink> Deliver<K> {
             (None, None) => {
                 if mark.is_some() {
                     warn!(
-                        door = %self.door,
+                        %door,
                         "the other side was last given events of another log (was the data folder lost, or a queue \
                          taken over?): it is given everything that is in this one, some of it perhaps again"
                     );
                 }
-                store.first() - 1
+                self.store.first() - 1
             }
-        }))
+        };
+        // Without a record over there, a note here would look as if that record had been lost.
+        if mark.is_some() || !K::KEEPS_MARK {
+            self.place.given = Some(self.at);
+        }
+        self.again = ours.map_or(0, |mark| mark.again);
+        if self.again != 0 {
+            // Given before a crash, and perhaps not out of quarantine yet.
+            self.outlet.gate.release(vec![self.again]).await?;
+        }
+        Ok(Ok(()))
     }
 
-    /// Gives everything after `at`, and what comes, until something goes wrong at the door.
-    async fn follow(
-        &mut self,
-        store: &Store,
-        mut at: u64,
-        head: &mut watch::Receiver<u64>,
-    ) -> Result<DoorError, StoreError> {
-        let (mut noted, mut when) = (at, Instant::now());
-        (self.count)(Step { seq: at, ..Step::default() });
+    /// Gives everything after the sink's place, and what comes, until something goes wrong at the door.
+    async fn follow(&mut self, head: &mut watch::Receiver<u64>) -> Result<DoorError, StoreError> {
+        let (mut noted, mut when) = (self.at, Instant::now());
+        (self.outlet.count)(Step { seq: self.at, ..Step::default() });
         loop {
-            let entries = store.read(at, LIMIT).await?;
-            let Some(last) = entries.last().map(|entry| entry.seq) else {
-                if noted != at {
-                    self.note(store, at).await?;
-                    (noted, when) = (at, Instant::now());
+            while let Ok(again) = self.outlet.again.try_recv() {
+                if let Some(error) = self.retry(again).await? {
+                    return Ok(error);
                 }
-                // The store closes with its last handle: there is nobody to deliver to then.
-                if head.changed().await.is_err() {
-                    return Err(StoreError::Closed);
+            }
+            if let Err(error) = self.outlet.fit.refresh(&self.outlet.door) {
+                return Ok(error);
+            }
+            let entries = self.store.read(self.at, Self::LIMIT).await?;
+            let Some(last) = entries.last().map(|entry| entry.seq) else {
+                if noted != self.at {
+                    self.note().await?;
+                    (noted, when) = (self.at, Instant::now());
+                }
+                tokio::select! {
+                    // The store closes with its last handle: there is nobody to deliver to then.
+                    changed = head.changed() => if changed.is_err() {
+                        return Err(StoreError::Closed);
+                    },
+                    Some(again) = self.outlet.again.recv() => if let Some(error) = self.retry(again).await? {
+                        return Ok(error);
+                    },
                 }
                 continue;
             };
-            let (fit, unfit): (Vec<_>, Vec<_>) =
-                entries.iter().filter(|entry| self.admits(entry)).partition(|entry| self.fits(&entry.envelope));
-            for entry in &unfit {
-                debug!(door = %self.door, event = %entry.envelope.header().id, "no event of IntelMQ's: not delivered");
+            let (given, error) = self.step(&entries, last).await?;
+            if let Some(error) = error {
+                return Ok(error);
             }
-            let texts: Vec<Bytes> = fit.iter().map(|entry| entry.envelope.write(self.shape).into()).collect();
-            // Our own events come by here too: where there is nothing to give, the mark need not move each time.
-            if !texts.is_empty() || last - at >= LIMIT.entries as u64 {
-                if let Err(error) = self.sink.give(&texts, Mark { log: store.log_id(), seq: last }).await {
-                    return Ok(error);
-                }
-                self.given = true;
-                debug!(door = %self.door, given = texts.len(), seq = last, "delivered");
-            }
-            at = last;
-            (self.count)(Step { given: texts.len() as u64, unfit: unfit.len() as u64, seq: last });
-            if when.elapsed() >= NOTE_EVERY {
-                self.note(store, at).await?;
-                (noted, when) = (at, Instant::now());
+            if when.elapsed() >= NOTE_EVERY || (given && !K::KEEPS_MARK) {
+                self.note().await?;
+                (noted, when) = (self.at, Instant::now());
             }
         }
     }
 
-    async fn note(&mut self, store: &Store, seq: u64) -> Result<(), StoreError> {
-        // A note without a record over there would look as if that record had been lost.
-        if !self.given {
+    /// Gives these entries; whether there was any to give, and what went wrong at the door.
+    async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
+        let Batch { texts, seqs, misfits, unfit } = self.batch(entries);
+        let quarantined = misfits.len() as u64;
+        if let Some(Quarantined { reason, .. }) = misfits.first() {
+            warn!(
+                door = %self.outlet.door, events = quarantined, first = reason,
+                "events that IntelMQ could not take: kept in quarantine"
+            );
+        }
+        if last > self.place.quarantined && quarantined > 0 {
+            // Before the mark moves: what is kept twice is looked at twice, what is kept nowhere is lost.
+            self.place.quarantined = last;
+            self.outlet.gate.note_sink(&self.outlet.door, self.place.encode(), misfits).await?;
+        }
+        // Our own events come by here too: where there is nothing to give, the mark need not move each time.
+        if !texts.is_empty() || last - self.at >= LIMIT.entries as u64 {
+            if let Err(error) = self.sink.give(&texts, self.mark(last)).await {
+                // Some of it may be confirmed all the same.
+                if let Some(seq) = self.sink.confirmed().checked_sub(1).and_then(|last| seqs.get(last)) {
+                    self.at = *seq;
+                    self.place.given = Some(self.at);
+                    self.note().await?;
+                }
+                return Ok((false, Some(error)));
+            }
+            self.place.given = Some(last);
+            debug!(door = %self.outlet.door, given = texts.len(), seq = last, "delivered");
+        }
+        self.at = last;
+        (self.outlet.count)(Step { given: texts.len() as u64, unfit, quarantined, seq: last });
+        Ok((!texts.is_empty(), None))
+    }
+
+    fn batch(&self, entries: &[Arc<Entry>]) -> Batch {
+        let Outlet { door, fit, now, .. } = &self.outlet;
+        let mut batch = Batch::default();
+        for entry in entries.iter().filter(|entry| fit.wants(entry)) {
+            match fit.text(&entry.envelope) {
+                Ok(text) => {
+                    batch.texts.push(text);
+                    batch.seqs.push(entry.seq);
+                }
+                Err(Unfit::NoForm) => {
+                    debug!(%door, event = %entry.envelope.header().id, "no event of IntelMQ's: not delivered");
+                    batch.unfit += 1;
+                }
+                // It is there from the last time, when giving what was around it failed.
+                Err(Unfit::Misfit(_)) if entry.seq <= self.place.quarantined => {}
+                Err(Unfit::Misfit(reason)) => {
+                    let held = Held::Envelope(entry.envelope.clone().into());
+                    batch.misfits.push(Quarantined { at: now(), door: door.clone(), reason, held });
+                }
+            }
+        }
+        batch
+    }
+
+    /// Tries an event of the quarantine again. The sink's record says that it was given, as for every other event: so
+    /// that a crash before it is out of quarantine does not give it twice.
+    async fn retry(&mut self, again: Again) -> Result<Option<DoorError>, StoreError> {
+        let Again { number, envelope, reply } = again;
+        let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
+        let text = fitted.and_then(|()| {
+            self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
+                Unfit::NoForm => "it is no event of IntelMQ's".to_owned(),
+                Unfit::Misfit(reason) => reason,
+            })
+        });
+        // Whoever asked may have gone: then nobody is told, and what was done is done.
+        let text = match text {
+            Ok(text) => text,
+            Err(reason) => {
+                let _ = reply.send(Err(reason));
+                return Ok(None);
+            }
+        };
+        let mark = Mark { again: number, ..self.mark(self.at) };
+        if let Err(error) = self.sink.give(&[text], mark).await {
+            let _ = reply.send(Err(error.to_string()));
+            return Ok(Some(error));
+        }
+        (self.again, self.place.given) = (number, Some(self.at));
+        self.outlet.gate.release(vec![number]).await?;
+        (self.outlet.count)(Step { given: 1, seq: self.at, ..Step::default() });
+        let _ = reply.send(Ok(()));
+        Ok(None)
+    }
+
+    fn mark(&self, seq: u64) -> Mark {
+        Mark { log: self.store.log_id(), seq, again: self.again }
+    }
+
+    async fn note(&mut self) -> Result<(), StoreError> {
+        if self.place.given.is_none() {
             return Ok(());
         }
-        self.gate.note_sink(&self.door, encode(Mark { log: store.log_id(), seq })).await
-    }
-
-    /// What our own IntelMQ gave us does not go back to it.
-    fn admits(&self, entry: &Entry) -> bool {
-        entry.from.is_some() && (self.completions || !entry.completes)
-    }
-
-    /// On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it.
-    fn fits(&self, envelope: &Envelope) -> bool {
-        let header = envelope.header();
-        let pipeline = matches!(self.shape, Shape::Typed | Shape::Extra);
-        !pipeline || (header.format == "intelmq" && header.kind != Kind::Withdrawal)
+        self.place.given = Some(self.at);
+        self.outlet.gate.note_sink(&self.outlet.door, self.place.encode(), Vec::new()).await
     }
 }
 
-fn encode(mark: Mark) -> Vec<u8> {
-    [&mark.log.as_bytes()[..], &mark.seq.to_be_bytes()].concat()
+/// Where a sink stands, as the store keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    log: Uuid,
+    /// The number of the last entry that it was given; `None`: it has no record of anything yet.
+    given: Option<u64>,
+    /// What up to this number does not fit is in quarantine.
+    quarantined: u64,
 }
 
-fn decode(bytes: &[u8]) -> Option<Mark> {
-    let (log, seq) = bytes.split_at_checked(16)?;
-    Some(Mark { log: Uuid::from_slice(log).ok()?, seq: u64::from_be_bytes(seq.try_into().ok()?) })
+impl Place {
+    /// Instead of a number.
+    const NOTHING: u64 = u64::MAX;
+
+    fn encode(&self) -> Vec<u8> {
+        let given = self.given.unwrap_or(Place::NOTHING);
+        [&self.log.as_bytes()[..], &given.to_be_bytes(), &self.quarantined.to_be_bytes()].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Place> {
+        let (log, numbers) = bytes.split_at_checked(16)?;
+        let ([given, quarantined], []) = numbers.as_chunks::<8>() else { return None };
+        let given = u64::from_be_bytes(*given);
+        Some(Place {
+            log: Uuid::from_slice(log).ok()?,
+            given: (given != Place::NOTHING).then_some(given),
+            quarantined: u64::from_be_bytes(*quarantined),
+        })
+    }
 }

@@ -1,7 +1,8 @@
 //! Ingest: from a source through sealing to the gate.
 //!
-//! Owns what is said about a source's events (TLP, tags, recipients, how ids are made), and that nothing a source
-//! gives is lost: what cannot be read as an event goes into quarantine, with the reason, in the same commit.
+//! Owns what is said about a source's events (TLP, tags, recipients, how ids are made), what of them stays here, and
+//! that nothing a source gives is lost: what cannot be read as an event goes into quarantine, with the reason, in the
+//! same commit. What a pipeline brings back is recognised here, so that no loop leads through the local IntelMQ.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,11 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{DoorError, Source, TakeLimit};
-use crate::accept::Gate;
+use crate::accept::{Gate, Own};
 use crate::config::{self, IdKind};
 use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
 use crate::link::Verdict;
-use crate::store::{Quarantined, Store, StoreError};
+use crate::store::{Held, Quarantined, Store, StoreError};
 
 /// What is taken at once: one commit.
 const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
@@ -40,7 +41,7 @@ pub struct Sealer {
 pub struct Taken {
     /// Events sealed into the log,
     pub sealed: u64,
-    /// those whose id was known already,
+    /// those that were known already, or came from a relay,
     pub duplicates: u64,
     /// and items that could not be read.
     pub quarantined: u64,
@@ -51,7 +52,7 @@ pub struct Ingest<S> {
     /// The door.
     pub source: S,
     /// Where its items go.
-    pub intake: Intake,
+    pub intake: Arc<Intake>,
     /// Told after every commit.
     pub count: Box<dyn Fn(Taken) + Send + Sync>,
 }
@@ -98,13 +99,14 @@ impl Intake {
     async fn commit(&self, items: Vec<Bytes>, position: Vec<u8>) -> Result<Taken, StoreError> {
         let now = (self.now)();
         let bounds = self.gate.rules().bounds;
-        let (mut drafts, mut quarantine) = (Vec::with_capacity(items.len()), Vec::new());
+        let (mut drafts, mut quarantine, mut returned) = (Vec::with_capacity(items.len()), Vec::new(), 0);
         for item in items {
             match self.draft(&item, now, &bounds) {
-                Ok(draft) => drafts.push(draft),
+                Ok(Some(draft)) => drafts.push(draft),
+                Ok(None) => returned += 1,
                 Err(reason) => {
                     let (item, reason) = kept(item, reason);
-                    quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, item });
+                    quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, held: Held::Item(item) });
                 }
             }
         }
@@ -113,12 +115,25 @@ impl Intake {
         if let Some(Quarantined { reason, .. }) = quarantine.first() {
             warn!(door = %self.door, items = quarantined, first = reason, "no events: kept in quarantine");
         }
-        let sealed = self.seal(drafts);
-        let verdicts = self.gate.own(sealed, self.door.clone(), position, quarantine, now).await?;
+        let position = Some((self.door.clone(), position));
+        let own = Own { sealed: self.seal(drafts), position, quarantine, release: Vec::new() };
+        let verdicts = self.gate.own(own, now).await?;
         let new = verdicts.iter().filter(|verdict| verdict.is_new()).count() as u64;
-        let duplicates = verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count() as u64;
+        let duplicates = returned + verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count() as u64;
         debug!(door = %self.door, sealed = new, duplicates, quarantined, "committed");
         Ok(Taken { sealed: new, duplicates, quarantined })
+    }
+
+    /// Tries an item of the quarantine again: seals it and takes it out of there, in one step; else says why not.
+    pub async fn retry(&self, number: u64, item: &Bytes) -> Result<Result<(), String>, StoreError> {
+        let now = (self.now)();
+        let draft = match self.draft(item, now, &self.gate.rules().bounds) {
+            Ok(draft) => draft,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let sealed = self.seal(draft.into_iter().collect());
+        let own = Own { sealed, release: vec![number], ..Own::default() };
+        self.gate.own(own, now).await.map(|_| Ok(()))
     }
 
     fn seal(&self, mut drafts: Vec<Draft>) -> Vec<Sealed> {
@@ -127,15 +142,36 @@ impl Intake {
             let rest = drafts.split_off(drafts.len().min(BATCH));
             sealed.extend(seal(&self.sealer.secret, std::mem::replace(&mut drafts, rest), &mut rand::rng()));
         }
+        if !self.seal.hide.is_empty() {
+            sealed.iter_mut().for_each(|event| *event = event.hide(|key| names(&self.seal.hide, key)));
+        }
         sealed
     }
 
-    /// The item as an event of ours; or why it is none, for a person.
-    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Draft, String> {
+    /// The item as an event of ours; `None` if it came from a relay and is known; or why it is none, for a person.
+    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Option<Draft>, String> {
         if item.len() > bounds.bytes {
             return Err(format!("{} bytes, more than limits.envelope_bytes = {}", item.len(), bounds.bytes));
         }
-        let message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        let mut message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        if let (Some(origin), Some(id)) = (&message.origin, message.id) {
+            if self.gate.knows(origin, id) {
+                return Ok(None);
+            }
+            // Of ours, only this node's memory can be too short. Anybody else's is not ours to seal.
+            if *origin != self.sealer.name {
+                return Err(format!(
+                    "it is {origin}'s event {id}, by its mark of a relay (extra.relay.origin or relay:origin), and this \
+                     node has not seen it; without the mark it would go out as your own"
+                ));
+            }
+        }
+        if !self.seal.drop.is_empty() && !message.fields.is_empty() {
+            message.fields.retain(|(key, _)| !names(&self.seal.drop, key));
+            if message.fields.is_empty() {
+                return Err("no field is left of it after `drop` in the door's seal".into());
+            }
+        }
         let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
         header.org = header.org.or(self.sealer.organisation);
         header.instance = header.instance.or(self.sealer.instance);
@@ -147,8 +183,16 @@ impl Intake {
         if message.id.is_none() && self.seal.id == IdKind::Content && !message.fields.is_empty() {
             header.content = Some(self.seal.id_without.clone());
         }
-        Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())
+        Draft::new(header, message.fields, bounds).map(Some).map_err(|error| error.to_string())
     }
+}
+
+/// Whether a list of fields has this one: by its name, or by a beginning with a star.
+fn names(list: &[String], key: &str) -> bool {
+    list.iter().any(|name| match name.strip_suffix('*') {
+        Some(beginning) => key.starts_with(beginning),
+        None => name == key,
+    })
 }
 
 /// Bytes of an item that are kept in quarantine, at most: the store takes no more, and a node that cannot store what
@@ -211,6 +255,14 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_named_whole_or_by_their_beginning() {
+        let list = ["feed.url", "extra.internal.*"].map(str::to_owned);
+        let hits =
+            ["feed.url", "feed.url.x", "extra.internal.a.b", "extra.internal", "raw"].map(|key| names(&list, key));
+        assert_eq!(hits, [true, false, true, false, false]);
+    }
 
     #[test]
     fn what_the_store_does_not_take_is_cut() {

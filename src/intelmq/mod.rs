@@ -9,11 +9,13 @@
 
 mod deliver;
 mod files;
+mod fit;
 mod ingest;
 mod redis;
 
-pub use deliver::{Deliver, Step};
+pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};
+pub use fit::Fit;
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{RedisSink, RedisSource, probe as probe_redis};
 
@@ -47,6 +49,8 @@ pub struct Mark {
     pub log: Uuid,
     /// Sequence number in that log.
     pub seq: u64,
+    /// The number of the event that was last delivered out of quarantine; 0: none was.
+    pub again: u64,
 }
 
 /// What went wrong at a door, by who must act.
@@ -78,6 +82,10 @@ pub trait Source: Send {
 
 /// A way into IntelMQ.
 pub trait Sink: Send {
+    /// Whether the other side keeps the mark. Where it does not, the store's copy is all there is: it follows every
+    /// step, and what was given and not yet noted there comes twice after a crash.
+    const KEEPS_MARK: bool = true;
+
     /// Where the other side says we stand; `None` when it has no record (first use, or its data were lost).
     fn mark(&mut self) -> impl Future<Output = Result<Option<Mark>, DoorError>> + Send;
 
@@ -87,4 +95,10 @@ pub trait Sink: Send {
     /// After an error, or when the future was dropped, it is unknown whether the step was done: ask
     /// [`mark`](Sink::mark) again.
     fn give(&mut self, items: &[Bytes], mark: Mark) -> impl Future<Output = Result<(), DoorError>> + Send;
+
+    /// How many items of the last [`give`](Sink::give), which failed, the other side has confirmed all the same, where
+    /// it keeps no mark: these need not be given again.
+    fn confirmed(&self) -> usize {
+        0
+    }
 }

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::desk::{Hand, Hands};
 use super::status::Board;
 use super::{Core, Running, lock};
 use crate::config::{self, Config};
 use crate::envelope::{Name, Shape};
 use crate::intelmq::{
-    Deliver, FilesSink, FilesSource, Ingest, Intake, RedisSink, RedisSource, Sink, Source, Step, TakenCounts,
+    Deliver, FilesSink, FilesSource, Fit, Ingest, Intake, Outlet, RedisSink, RedisSource, Sink, Source, Step,
+    TakenCounts,
 };
 use crate::net::now;
 use crate::store::{Cursor, StoreError};
@@ -31,13 +34,17 @@ enum Give {
 }
 
 /// The doors that are open.
-#[derive(Default)]
 pub(super) struct Doors {
+    hands: Hands,
     sources: BTreeMap<Name, Running<Take>>,
     sinks: BTreeMap<Name, Running<Give>>,
 }
 
 impl Doors {
+    pub(super) fn new(hands: Hands) -> Doors {
+        Doors { hands, sources: BTreeMap::new(), sinks: BTreeMap::new() }
+    }
+
     /// Opens, closes and re-opens doors until they are as configured.
     pub(super) async fn apply(&mut self, core: &Arc<Core>, board: &Board, config: &Config) -> Result<(), StoreError> {
         let redis = config.take.redis.iter().map(|door| (door.name.clone(), Take::Redis(door.clone())));
@@ -48,9 +55,11 @@ impl Doors {
         let gives: BTreeMap<Name, Give> = redis.chain(files).collect();
         for gone in close_others(&mut self.sources, &takes).await {
             board.forget_source(&gone);
+            self.hands.remove(&gone);
         }
         for gone in close_others(&mut self.sinks, &gives).await {
             board.forget_sink(&gone);
+            self.hands.remove(&gone);
         }
         // A source that was closed may have handed in what it took: opened again before that is stored, it would take
         // it again.
@@ -59,11 +68,11 @@ impl Doors {
             if let Entry::Vacant(place) = self.sources.entry(name) {
                 let name = place.key().clone();
                 let position = core.gate.store().cursor(&Cursor::Source(name.clone())).await?;
-                place.insert(open_source(core, board, name, take, position));
+                place.insert(open_source(core, board, &self.hands, name, take, position));
             }
         }
         for (name, give) in gives {
-            self.sinks.entry(name.clone()).or_insert_with(|| open_sink(core, board, name, give));
+            self.sinks.entry(name.clone()).or_insert_with(|| open_sink(core, board, &self.hands, name, give));
         }
         Ok(())
     }
@@ -94,26 +103,35 @@ async fn close_others<C: PartialEq>(running: &mut BTreeMap<Name, Running<C>>, wa
     gone
 }
 
-fn open_source(core: &Arc<Core>, board: &Board, door: Name, take: Take, position: Option<Vec<u8>>) -> Running<Take> {
+fn open_source(
+    core: &Arc<Core>,
+    board: &Board,
+    hands: &Hands,
+    door: Name,
+    take: Take,
+    position: Option<Vec<u8>>,
+) -> Running<Take> {
+    let seal = match &take {
+        Take::Redis(config) => &config.seal,
+        Take::Files(config) => &config.seal,
+    };
+    let (sealer, gate) = (core.sealer.clone(), core.gate.clone());
+    let intake = Arc::new(Intake { door: door.clone(), seal: seal.clone(), sealer, gate, now });
+    hands.put(door.clone(), Hand::Source(intake.clone()));
+    let counts = board.source(&door);
     match &take {
-        Take::Redis(config) => {
-            ingest(core, board, door, RedisSource::new(config, position), config.seal.clone(), take.clone())
-        }
-        Take::Files(config) => {
-            ingest(core, board, door, FilesSource::new(config, position), config.seal.clone(), take.clone())
-        }
+        Take::Redis(config) => ingest(core, counts, RedisSource::new(config, position), intake, take.clone()),
+        Take::Files(config) => ingest(core, counts, FilesSource::new(config, position), intake, take.clone()),
     }
 }
 
 fn ingest<S: Source + 'static>(
-    core: &Arc<Core>,
-    board: &Board,
-    door: Name,
+    core: &Core,
+    counts: Arc<Mutex<TakenCounts>>,
     source: S,
-    seal: config::Seal,
+    intake: Arc<Intake>,
     config: Take,
 ) -> Running<Take> {
-    let counts: Arc<Mutex<TakenCounts>> = board.source(&door);
     let progress = core.progress.clone();
     let count = Box::new(move |step: TakenCounts| {
         let mut counts = lock(&counts);
@@ -122,44 +140,37 @@ fn ingest<S: Source + 'static>(
         counts.quarantined += step.quarantined;
         progress.send_replace(());
     });
-    let intake = Intake { door, seal, sealer: core.sealer.clone(), gate: core.gate.clone(), now };
     run(core, config, Ingest { source, intake, count }.run())
 }
 
-fn open_sink(core: &Arc<Core>, board: &Board, door: Name, give: Give) -> Running<Give> {
-    match &give {
-        Give::Redis(config) => {
-            let sink = RedisSink::new(config, &core.sealer.name);
-            deliver(core, board, door, sink, Shape::Extra, &config.events, give.clone())
-        }
-        Give::Files(config) => {
-            let sink = FilesSink::new(config);
-            deliver(core, board, door, sink, Shape::Iep04, &config.events, give.clone())
-        }
-    }
-}
+/// Events of the quarantine that wait for a sink to try them again, at most.
+const AGAIN: usize = 4;
 
-fn deliver<K: Sink + 'static>(
-    core: &Arc<Core>,
-    board: &Board,
-    door: Name,
-    sink: K,
-    usual: Shape,
-    events: &config::Events,
-    config: Give,
-) -> Running<Give> {
-    let counts = board.sink(&door);
-    let progress = core.progress.clone();
+fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: Give) -> Running<Give> {
+    let fit = match &give {
+        Give::Redis(config) => Fit::new(&config.events, Shape::Extra),
+        Give::Files(config) => Fit::new(&config.events, Shape::Iep04),
+    };
+    let (again, asked) = mpsc::channel(AGAIN);
+    hands.put(door.clone(), Hand::Sink(again));
+    let (counts, progress) = (board.sink(&door), core.progress.clone());
     let count = Box::new(move |step: Step| {
         let mut counts = lock(&counts);
         counts.given += step.given;
         counts.unfit += step.unfit;
+        counts.quarantined += step.quarantined;
         counts.seq = step.seq;
         progress.send_replace(());
     });
-    let gate = core.gate.clone();
-    let (shape, completions) = (events.shape.unwrap_or(usual), events.completions);
-    run(core, config, Deliver { sink, door, shape, completions, gate, given: false, count }.run())
+    let outlet = Outlet { door, fit, gate: core.gate.clone(), again: asked, now, count };
+    match &give {
+        Give::Redis(config) => deliver(core, RedisSink::new(config, &core.sealer.name), outlet, give.clone()),
+        Give::Files(config) => deliver(core, FilesSink::new(config), outlet, give.clone()),
+    }
+}
+
+fn deliver<K: Sink + 'static>(core: &Core, sink: K, outlet: Outlet, config: Give) -> Running<Give> {
+    run(core, config, Deliver { sink, outlet }.run())
 }
 
 /// Runs a door's work until it is cancelled, or until the store cannot go on.

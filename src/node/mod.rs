@@ -3,6 +3,7 @@
 //! Owns every long-lived task, the order of starting and stopping, and what a reload may change while running. It
 //! decides nothing about envelopes.
 
+mod desk;
 mod doors;
 mod peers;
 mod settings;
@@ -143,12 +144,15 @@ impl Node {
         let core =
             Arc::new(Core { gate, net, exchange, sealer: sealer.into(), failed, progress, links: AtomicU64::new(1) });
         let board = status::Board::new(core.clone());
-        let control = Control::open(&config.node.data, core.gate.store().clone(), board.clone())
+        let hands = desk::Hands::default();
+        let turn = tokio::sync::Mutex::default();
+        let desk = desk::Desk { core: core.clone(), board: board.clone(), hands: hands.clone(), turn };
+        let control = Control::open(&config.node.data, core.gate.store().clone(), desk)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         let mut node = Node {
             core,
             peers: BTreeMap::new(),
-            doors: doors::Doors::default(),
+            doors: doors::Doors::new(hands),
             chores: CancellationToken::new(),
             control: Some(control),
             board,

@@ -11,7 +11,6 @@ use super::{Core, lock};
 use crate::envelope::Name;
 use crate::intelmq::TakenCounts;
 use crate::net::{Partner, PeerLink, Traffic};
-use crate::watch::Report;
 
 /// A moment of a node.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -51,6 +50,8 @@ pub struct DoorStatus {
     pub given: u64,
     /// Envelopes that are no events of IntelMQ's, and were not given to its pipeline.
     pub unfit: u64,
+    /// Events that do not fit its data format, and are in quarantine.
+    pub quarantined: u64,
     /// The number of the last entry that it has, or that was not for it.
     pub seq: u64,
 }
@@ -85,7 +86,8 @@ impl Status {
         }
         for (door, now) in &self.sinks {
             if last.sinks.get(door) != Some(now) {
-                info!(%door, given = now.given, unfit = now.unfit, waiting = self.head.saturating_sub(now.seq), "sink");
+                let DoorStatus { given, unfit, quarantined, seq } = now;
+                info!(%door, given, unfit, quarantined, waiting = self.head.saturating_sub(*seq), "sink");
             }
         }
     }
@@ -161,11 +163,5 @@ impl Board {
             sources: shown.sources.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
             sinks: shown.sinks.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
         }
-    }
-}
-
-impl Report for Board {
-    fn report(&self) -> serde_json::Value {
-        serde_json::to_value(self.status()).unwrap_or_default()
     }
 }

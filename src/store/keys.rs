@@ -56,6 +56,16 @@ pub(super) fn quarantine(number: u64) -> Vec<u8> {
     numbered(QUARANTINE, number)
 }
 
+/// The number in a key (with or without a piece's number) of [`quarantine`].
+pub(super) fn quarantine_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.strip_prefix(&[QUARANTINE])?.first_chunk::<8>()?))
+}
+
+/// After every key of [`quarantine`].
+pub(super) fn quarantine_end() -> Vec<u8> {
+    vec![QUARANTINE + 1]
+}
+
 /// A cursor. A name is at most 63 bytes; its length goes first, so that no key is the beginning of another.
 pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
     let (kind, bytes): (u8, &[u8]) = match cursor {

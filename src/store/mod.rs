@@ -137,7 +137,7 @@ impl Store {
         block(move || shared.with_disk(|disk| pieces::get(disk.tree(), &key))).await
     }
 
-    /// At most `limit` items in quarantine with numbers above this one, in order. Numbers begin with 1.
+    /// At most `limit` items in quarantine with numbers above this one, in order. Numbers begin with 1 and have gaps.
     pub async fn quarantined(&self, after: u64, limit: usize) -> Result<Vec<(u64, Quarantined)>, StoreError> {
         let shared = self.inner.shared.clone();
         block(move || shared.read_quarantine(after, limit)).await
@@ -209,15 +209,15 @@ pub struct Usage {
     pub log_bytes: u64,
     /// Ids in the seen set.
     pub ids: u64,
-    /// Items that ever went into quarantine.
+    /// Items in quarantine.
     pub quarantined: u64,
 }
 
 fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let opened = open::open(dir, config.cache_bytes)?;
     let io = |error| OpenError::Io { dir: dir.into(), error };
-    let ends = plan::Ends::new(opened.state).map_err(io)?;
-    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &opened.state, opened.index));
+    let ends = plan::Ends::new(opened.state, opened.ward).map_err(io)?;
+    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &opened.state, opened.ward, opened.index));
     shared.testify();
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);
@@ -260,14 +260,16 @@ pub struct Commit {
     pub remember: Vec<Remember>,
     /// Cursors to set.
     pub cursors: Vec<(Cursor, Vec<u8>)>,
-    /// What a door took and could not be read as an event: kept, so that nothing is lost.
+    /// What a door could not pass on: kept, so that nothing is lost.
     pub quarantine: Vec<Quarantined>,
+    /// Numbers of items to take out of quarantine.
+    pub release: Vec<u64>,
 }
 
 impl Commit {
     /// What a commit counts in its group.
     fn events(&self) -> usize {
-        self.entries.len() + self.remember.len() + self.quarantine.len()
+        self.entries.len() + self.remember.len() + self.quarantine.len() + self.release.len()
     }
 
     /// Bytes that it takes, about.
@@ -282,7 +284,7 @@ impl Commit {
     fn sizes(&self) -> impl Iterator<Item = usize> {
         let envelopes = self.entries.iter().map(|draft| draft.envelope.bytes().len());
         let cursors = self.cursors.iter().map(|(_, value)| value.len());
-        envelopes.chain(cursors).chain(self.quarantine.iter().map(|item| item.item.len() + item.reason.len()))
+        envelopes.chain(cursors).chain(self.quarantine.iter().map(|item| item.held.bytes().len() + item.reason.len()))
     }
 }
 
@@ -304,17 +306,36 @@ pub struct Remember {
     pub keys: SeenKeys,
 }
 
-/// An item that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a door could not pass on.
+#[derive(Debug, Clone)]
 pub struct Quarantined {
     /// When, ms since 1970.
     pub at: u64,
-    /// The door it came by.
+    /// The door.
     pub door: Name,
     /// Why, for a person.
     pub reason: String,
-    /// The item, byte for byte.
-    pub item: Bytes,
+    /// It.
+    pub held: Held,
+}
+
+/// What is kept of it.
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// What a source gave and is no event, byte for byte.
+    Item(Bytes),
+    /// What a sink's IntelMQ could not take.
+    Envelope(Box<Sealed>),
+}
+
+impl Held {
+    /// As they came.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Held::Item(item) => item,
+            Held::Envelope(envelope) => envelope.bytes(),
+        }
+    }
 }
 
 /// What became of a [`Draft`], in order.

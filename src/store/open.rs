@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::lock::{Lock, LockError};
+use super::quarantine::Ward;
 use super::seen::{self, Filling, Ids, Index, Mark};
 use super::shared::State;
 use super::{OpenError, StoreError, keys, log, pieces, witness};
@@ -26,6 +27,7 @@ pub(super) struct Opened {
     pub(super) disk: Disk,
     pub(super) id: Uuid,
     pub(super) state: State,
+    pub(super) ward: Ward,
     pub(super) index: Index,
 }
 
@@ -63,7 +65,8 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
         return Err(OpenError::Damaged { dir: dir.into(), reason });
     }
     let index = read_seen(disk.tree(), &state).map_err(damaged)?;
-    Ok(Opened { lock, disk, id, state, index })
+    let ward = Ward::count(disk.tree()).map_err(damaged)?;
+    Ok(Opened { lock, disk, id, state, ward, index })
 }
 
 fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {

@@ -4,10 +4,11 @@
 //! anybody what it found: that is for after the disk has it. A plan that cannot be finished or written leaves the
 //! ends in a state that the disk has not, so the writer must not go on after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::log::{Compressor, Open};
+use super::quarantine::{self, Ward};
 use super::seen::{self, Id, Ids, Index, Mark};
 use super::shared::State;
 use super::{Appended, Commit, Cursor, Draft, Entry, Quarantined, StoreError, keys, pieces};
@@ -21,6 +22,7 @@ pub(super) struct Ends {
     pub(super) log_stored: Option<usize>,
     days: Vec<Day>,
     compressor: Compressor,
+    pub(super) ward: Ward,
 }
 
 struct Day {
@@ -34,9 +36,9 @@ struct Day {
 const OPEN_DAYS: usize = 4;
 
 impl Ends {
-    pub(super) fn new(state: State) -> std::io::Result<Ends> {
+    pub(super) fn new(state: State, ward: Ward) -> std::io::Result<Ends> {
         let (log, compressor) = (Open::new(state.next), Compressor::new()?);
-        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor })
+        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor, ward })
     }
 
     /// Begins a new chunk of the log.
@@ -62,6 +64,10 @@ pub(super) struct Plan<'a> {
     entries: Vec<Arc<Entry>>,
     cursors: HashMap<Cursor, Vec<u8>>,
     quarantined: bool,
+    /// Items that go with this group.
+    released: HashSet<u64>,
+    quarantine_bytes: u64,
+    crowded_out: u64,
 }
 
 /// A finished plan.
@@ -72,10 +78,12 @@ pub(super) struct Planned {
     pub(super) ids: Vec<(Id, Mark)>,
     /// What is in the log afterwards.
     pub(super) entries: Vec<Arc<Entry>>,
+    /// Items of the quarantine that go because it is full.
+    pub(super) crowded_out: u64,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(tree: &'a sled::Tree, index: &'a Index, ends: &'a mut Ends) -> Plan<'a> {
+    pub(super) fn new(tree: &'a sled::Tree, index: &'a Index, ends: &'a mut Ends, quarantine_bytes: u64) -> Plan<'a> {
         Plan {
             tree,
             index,
@@ -86,6 +94,9 @@ impl<'a> Plan<'a> {
             entries: Vec::new(),
             cursors: HashMap::new(),
             quarantined: false,
+            released: HashSet::new(),
+            quarantine_bytes,
+            crowded_out: 0,
         }
     }
 
@@ -103,8 +114,11 @@ impl<'a> Plan<'a> {
             }
         }
         self.cursors.extend(commit.cursors);
+        for number in commit.release {
+            self.release(number)?;
+        }
         for item in &commit.quarantine {
-            self.quarantine(item);
+            self.quarantine(item)?;
         }
         Ok(answers)
     }
@@ -112,7 +126,7 @@ impl<'a> Plan<'a> {
     /// The plan, with the chunks that were added to, the cursors and the counters.
     pub(super) fn finish(mut self) -> Result<Planned, StoreError> {
         if self.ids.is_empty() && self.entries.is_empty() && self.cursors.is_empty() && !self.quarantined {
-            return Ok(Planned { batch: None, ids: self.ids, entries: self.entries });
+            return Ok(Planned { batch: None, ids: self.ids, entries: self.entries, crowded_out: 0 });
         }
         if !self.entries.is_empty() {
             self.store_chunk()?;
@@ -128,7 +142,8 @@ impl<'a> Plan<'a> {
             pieces::put(&mut self.batch, &key, value, pieces::length(self.tree, &key)?);
         }
         self.batch.insert(keys::STATE, self.ends.state.encode());
-        Ok(Planned { batch: Some(self.batch), ids: self.ids, entries: self.entries })
+        let Plan { batch, ids, entries, crowded_out, .. } = self;
+        Ok(Planned { batch: Some(batch), ids, entries, crowded_out })
     }
 
     fn append(&mut self, draft: Draft, keys: SeenKeys) -> Result<Appended, StoreError> {
@@ -185,11 +200,34 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn quarantine(&mut self, item: &Quarantined) {
+    /// Puts the item in, and the oldest out where there is no room for all. What this group itself puts in stays.
+    fn quarantine(&mut self, item: &Quarantined) -> Result<(), StoreError> {
         let number = self.ends.state.next_quarantine;
         self.ends.state.next_quarantine += 1;
-        pieces::put(&mut self.batch, &keys::quarantine(number), &item.encode(), None);
+        let bytes = item.encode();
+        pieces::put(&mut self.batch, &keys::quarantine(number), &bytes, None);
         self.quarantined = true;
+        self.ends.ward.add(bytes.len());
+        let mut after = 0;
+        while self.ends.ward.bytes > self.quarantine_bytes {
+            let Some(oldest) = quarantine::next(self.tree, after)? else { break };
+            after = oldest;
+            self.crowded_out += u64::from(self.release(oldest)?);
+        }
+        Ok(())
+    }
+
+    /// Takes an item out of quarantine; whether it was there.
+    fn release(&mut self, number: u64) -> Result<bool, StoreError> {
+        let key = keys::quarantine(number);
+        let Some(length) = pieces::length(self.tree, &key)? else { return Ok(false) };
+        if !self.released.insert(number) {
+            return Ok(false);
+        }
+        pieces::remove(&mut self.batch, &key, length);
+        self.quarantined = true;
+        self.ends.ward.remove(length);
+        Ok(true)
     }
 }
 
@@ -210,8 +248,8 @@ mod tests {
     fn duplicates_and_completions_are_told_apart_within_a_group_and_across_groups() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY).unwrap();
-        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
         assert_eq!(append(1, keys(1, None, 3)), Appended::New(1));
         assert_eq!(append(2, keys(1, None, 3)), Appended::Duplicate);
@@ -227,7 +265,7 @@ mod tests {
             index.insert(id, mark);
         }
 
-        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
         assert_eq!(append(8, keys(1, None, 2)), Appended::Duplicate);
         assert_eq!(append(9, keys(1, Some(2), 1)), Appended::Duplicate, "the best copy under either key counts");
@@ -239,8 +277,8 @@ mod tests {
     fn a_remembered_refusal_is_seen_as_a_full_copy() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY).unwrap();
-        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let remember = vec![crate::store::Remember { at: DAY0, keys: keys(9, None, 4) }];
         plan.add(Commit { remember, ..Commit::default() }).unwrap();
         assert_eq!(plan.append(draft(1), keys(9, None, 0)).unwrap(), Appended::Duplicate);
@@ -252,8 +290,8 @@ mod tests {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
         index.insert(Id::of(SeenKey([1; 16])), Mark { hidden: 0, day: 1 });
-        let mut ends = Ends::new(State::EMPTY).unwrap();
-        let mut plan = Plan::new(&db, &index, &mut ends);
+        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         assert_eq!(plan.append(draft(1), keys(1, None, 0)).unwrap(), Appended::Duplicate);
         assert!(plan.finish().unwrap().batch.is_none());
     }

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::disk::Disk;
+use super::quarantine::{self, Ward};
 use super::recent::Recent;
 use super::seen::{Id, Index, Mark};
 use super::witness::{self, Witness};
-use super::{Entry, ReadLimit, StoreError, log, quarantine};
+use super::{Entry, ReadLimit, StoreError, log};
 use crate::config;
 
 /// Bytes of the disk that commits leave free: enough for expiry to do its work, and for everybody else on it.
@@ -77,7 +78,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(dir: &Path, id: Uuid, config: config::Store, disk: Disk, state: &State, index: Index) -> Shared {
+    pub(super) fn new(
+        dir: &Path,
+        id: Uuid,
+        config: config::Store,
+        disk: Disk,
+        state: &State,
+        ward: Ward,
+        index: Index,
+    ) -> Shared {
         Shared {
             dir: dir.into(),
             id,
@@ -89,7 +98,7 @@ impl Shared {
             cache: log::Cache::default(),
             first: AtomicU64::new(state.first),
             log_bytes: AtomicU64::new(state.log_bytes),
-            quarantined: AtomicU64::new(state.next_quarantine - 1),
+            quarantined: AtomicU64::new(ward.items),
             #[cfg(test)]
             free: AtomicU64::new(u64::MAX),
             broken: OnceLock::new(),
@@ -109,7 +118,7 @@ impl Shared {
     }
 
     pub(super) fn quarantined(&self) -> u64 {
-        self.quarantined.load(Ordering::Acquire)
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// Whether `needed` bytes can be written to the disk and the reserve stays free after that.
@@ -158,12 +167,12 @@ impl Shared {
     }
 
     /// Shows what has become durable. The head moves last: who sees it move can read up to it.
-    pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, state: &State) {
+    pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, state: &State, ward: Ward) {
         for (id, mark) in ids {
             self.index.insert(id, mark);
         }
         self.log_bytes.store(state.log_bytes, Ordering::Relaxed);
-        self.quarantined.store(state.next_quarantine - 1, Ordering::Release);
+        self.quarantined.store(ward.items, Ordering::Relaxed);
         if entries.is_empty() {
             return;
         }
@@ -201,6 +210,6 @@ impl Shared {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, super::Quarantined)>, StoreError> {
-        self.with_disk(|disk| quarantine::read(disk.tree(), after, self.quarantined(), limit))
+        self.with_disk(|disk| quarantine::read(disk.tree(), after, limit))
     }
 }

@@ -112,14 +112,20 @@ async fn everything_survives_reopening() {
     let peer: Name = "cert-at".parse().unwrap();
     let cursors =
         [Cursor::Source(peer.clone()), Cursor::Sink(peer.clone()), Cursor::Source("cert-at-2".parse().unwrap())];
-    let item = Quarantined { at: DAY0, door: peer.clone(), reason: "no JSON".into(), item: vec![7; 100_000].into() };
+    let item = Quarantined {
+        at: DAY0,
+        door: peer.clone(),
+        reason: "no JSON".into(),
+        held: Held::Item(vec![7; 100_000].into()),
+    };
     let known = sealed(3, 0).seen_keys();
     let commit = Commit {
         entries: vec![draft(1, 1200), Draft { from: Some(peer.clone()), ..draft(2, 0) }],
         remember: vec![Remember { at: DAY0, keys: known }],
         // Larger than one piece, then smaller.
         cursors: vec![(cursors[0].clone(), vec![1; 70_000]), (cursors[1].clone(), vec![2])],
-        quarantine: vec![item.clone(), Quarantined { item: Bytes::new(), ..item.clone() }],
+        quarantine: vec![item.clone(), Quarantined { held: Held::Item(Bytes::new()), ..item.clone() }],
+        release: vec![],
     };
     assert_eq!(store.commit(commit).await.unwrap(), [Appended::New(1), Appended::New(2)]);
     let usage = store.usage();
@@ -138,9 +144,11 @@ async fn everything_survives_reopening() {
     assert_eq!(store.cursor(&cursors[0]).await.unwrap(), Some(vec![1; 70_000]));
     assert_eq!(store.cursor(&cursors[1]).await.unwrap(), Some(vec![2]));
     assert_eq!(store.cursor(&cursors[2]).await.unwrap(), None);
-    assert_eq!(store.quarantined(0, 1).await.unwrap(), [(1, item)]);
+    let quarantined = store.quarantined(0, 1).await.unwrap();
+    assert_eq!((quarantined.len(), quarantined[0].0), (1, 1));
+    assert_eq!(quarantined[0].1.encode(), item.encode());
     assert_eq!(store.quarantined(1, 9).await.unwrap().len(), 1);
-    assert_eq!(store.quarantined(2, 9).await.unwrap(), []);
+    assert!(store.quarantined(2, 9).await.unwrap().is_empty());
 
     assert_eq!(
         store.commit(entries([draft(1, 1200), draft(5, 0)])).await.unwrap(),
@@ -224,7 +232,7 @@ async fn large_values_make_no_blob_files() {
                 at: DAY0,
                 door: "spool".parse().unwrap(),
                 reason: String::new(),
-                item: sealed(n, size).bytes().clone(),
+                held: Held::Envelope(sealed(n, size).into()),
             };
             let commit = Commit { cursors: vec![cursor], quarantine: vec![item], ..entries(drafts) };
             store.commit(commit).await.unwrap();
@@ -426,6 +434,36 @@ async fn a_reader_that_expiry_overtakes_goes_on_with_what_is_kept() {
     for reader in readers {
         reader.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_full_quarantine_loses_its_oldest_and_keeps_what_is_new() {
+    let dir = TempDir::new().unwrap();
+    let config = config::Store { quarantine_bytes: 1 << 20, ..config() };
+    let store = Store::open(dir.path(), &config).await.unwrap();
+    let item = |n: u8| Quarantined {
+        at: DAY0,
+        door: "it".parse().unwrap(),
+        reason: "no JSON".into(),
+        held: Held::Item(vec![n; 300_000].into()),
+    };
+    let numbers = async |store: &Store| {
+        let items = store.quarantined(0, 9).await.unwrap();
+        assert_eq!(store.usage().quarantined, items.len() as u64);
+        items.into_iter().map(|(number, item)| (number, item.held.bytes()[0])).collect::<Vec<_>>()
+    };
+    for n in 1..=3 {
+        store.commit(Commit { quarantine: vec![item(n)], ..Commit::default() }).await.unwrap();
+    }
+    assert_eq!(numbers(&store).await, [(1, 1), (2, 2), (3, 3)]);
+    let commit = Commit { quarantine: vec![item(4), item(5)], release: vec![1], ..Commit::default() };
+    store.commit(commit).await.unwrap();
+    assert_eq!(numbers(&store).await, [(3, 3), (4, 4), (5, 5)]);
+    store.close().await;
+    let store = Store::open(dir.path(), &config).await.unwrap();
+    // More than fits, at once: nothing that is new goes.
+    store.commit(Commit { quarantine: (6..=9).map(item).collect(), ..Commit::default() }).await.unwrap();
+    assert_eq!(numbers(&store).await, [(6, 6), (7, 7), (8, 8), (9, 9)]);
 }
 
 #[tokio::test]

@@ -230,13 +230,20 @@ impl Writer {
             // Before planning: a full disk changes nothing, not even here.
             shared.room(disk, AMPLIFICATION * bytes as u64)?;
             shared.stop_on_error((|| {
-                let mut plan = Plan::new(disk.tree(), &shared.index, &mut self.ends);
+                let mut plan = Plan::new(disk.tree(), &shared.index, &mut self.ends, shared.config.quarantine_bytes);
                 let answers = commits.into_iter().map(|commit| plan.add(commit)).collect::<Result<_, _>>()?;
                 let planned = plan.finish()?;
                 if let Some(batch) = planned.batch {
                     disk.write(batch)?;
                 }
-                shared.publish(planned.ids, planned.entries, &self.ends.state);
+                if planned.crowded_out > 0 {
+                    tracing::warn!(
+                        items = planned.crowded_out,
+                        "the quarantine is full: its oldest items are gone; look at `quarantine list`, or raise \
+                         store.quarantine_bytes"
+                    );
+                }
+                shared.publish(planned.ids, planned.entries, &self.ends.state, self.ends.ward);
                 Ok(answers)
             })())
         })

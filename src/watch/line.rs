@@ -1,8 +1,8 @@
 //! Entries for a person's eyes. Everything that a peer wrote is shown without control characters.
 
 use super::question::Form;
-use crate::envelope::{CyCat, Field};
-use crate::store::{Entry, Quarantined};
+use crate::envelope::{CyCat, Field, Shape};
+use crate::store::{Entry, Held, Quarantined};
 
 /// The lines that an entry is.
 pub(super) fn entry(entry: &Entry, form: Form) -> Vec<String> {
@@ -71,10 +71,17 @@ fn full(entry: &Entry) -> Vec<String> {
 
 /// The lines that an item in quarantine is.
 pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form) -> Vec<String> {
-    let text = String::from_utf8_lossy(&item.item);
+    let text = match &item.held {
+        Held::Item(item) => String::from_utf8_lossy(item),
+        Held::Envelope(envelope) => envelope.write(Shape::Iep04).into(),
+    };
     match form {
         Form::Line => {
-            vec![clean(&format!("{number} {} {} {} bytes: {}", time(item.at), item.door, item.item.len(), item.reason))]
+            let what = match &item.held {
+                Held::Item(item) => format!("{} bytes", item.len()),
+                Held::Envelope(envelope) => CyCat(envelope.header()).to_string(),
+            };
+            vec![clean(&format!("{number} {} {} {what}: {}", time(item.at), item.door, item.reason))]
         }
         Form::Full => vec![
             format!("number    {number}"),
@@ -97,7 +104,7 @@ fn time(millis: u64) -> String {
     crate::envelope::rfc3339(millis)
 }
 
-fn clean(line: &str) -> String {
+pub(super) fn clean(line: &str) -> String {
     if line.chars().any(char::is_control) {
         line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
     } else {

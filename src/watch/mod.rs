@@ -2,7 +2,7 @@
 //!
 //! A node holds its store alone, so `tail`, `show`, `export` and the like ask it over a unix socket in its data folder
 //! (mode 0600: whoever may read the folder may ask). Without a running node the same questions are put to the store
-//! itself. It must never change anything.
+//! itself. It must never change anything itself: what a question asks to be done is handed to the node.
 //!
 //! A question is one line of JSON. The answer is lines, each with a mark before it: `=` a line of output, `%` how far
 //! a long answer is, `!` an error; the end of the stream ends it.
@@ -14,6 +14,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -23,17 +24,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::store::Store;
 
-pub use question::{Ask, Filter, Form, Question};
+pub use question::{Act, Ask, Filter, Form, Question};
 
 /// Longest question.
 const MOST: u64 = 16 << 10;
 /// Questions that are answered at once.
 const AT_ONCE: usize = 32;
 
-/// The state of a node, for [`Ask::Status`].
-pub trait Report: Send + Sync + 'static {
-    /// As JSON.
+/// A running node, as questions see it.
+pub trait Node: Send + Sync + 'static {
+    /// How it stands, as JSON.
     fn report(&self) -> serde_json::Value;
+
+    /// Does something with an item of the quarantine; what came of it, or why not, for a person.
+    fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
 }
 
 /// Where the socket of the node with this data folder is.
@@ -49,7 +53,7 @@ pub struct Control {
 
 impl Control {
     /// Listens in this folder, whose store we hold: a socket that is there is left over.
-    pub fn open(data: &Path, store: Store, report: impl Report) -> Result<Control, (String, io::Error)> {
+    pub fn open(data: &Path, store: Store, node: impl Node) -> Result<Control, (String, io::Error)> {
         let path = socket(data);
         let listen = || {
             match std::fs::remove_file(&path) {
@@ -62,7 +66,7 @@ impl Control {
         };
         let listener = listen().map_err(|error| (path.display().to_string(), error))?;
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, store, Arc::new(report), stop.clone()));
+        tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()));
         Ok(Control { path, _stop: stop.drop_guard() })
     }
 }
@@ -74,7 +78,7 @@ impl Drop for Control {
     }
 }
 
-async fn serve(listener: UnixListener, store: Store, report: Arc<dyn Report>, stop: CancellationToken) {
+async fn serve(listener: UnixListener, store: Store, node: Arc<dyn Node>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let accepting = async {
         loop {
@@ -85,10 +89,10 @@ async fn serve(listener: UnixListener, store: Store, report: Arc<dyn Report>, st
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
-            let (store, report, stop) = (store.clone(), report.clone(), stop.clone());
+            let (store, node, stop) = (store.clone(), node.clone(), stop.clone());
             tokio::spawn(async move {
                 // An error here is a client that went away.
-                let _ = stop.run_until_cancelled(converse(stream, store, report)).await;
+                let _ = stop.run_until_cancelled(converse(stream, store, node)).await;
                 drop(place);
             });
         }
@@ -96,7 +100,7 @@ async fn serve(listener: UnixListener, store: Store, report: Arc<dyn Report>, st
     stop.run_until_cancelled(accepting).await;
 }
 
-async fn converse(stream: UnixStream, store: Store, report: Arc<dyn Report>) -> io::Result<()> {
+async fn converse(stream: UnixStream, store: Store, node: Arc<dyn Node>) -> io::Result<()> {
     let (reader, writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader);
@@ -109,7 +113,7 @@ async fn converse(stream: UnixStream, store: Store, report: Arc<dyn Report>) -> 
     };
     let answer = async {
         match serde_json::from_str::<Question>(&line) {
-            Ok(question) => question::answer(&question, &store, Some(&*report), &mut writer).await?,
+            Ok(question) => question::answer(&question, &store, Some(&*node), &mut writer).await?,
             Err(error) => writer.write_all(format!("!not a question of this version: {error}\n").as_bytes()).await?,
         }
         writer.flush().await

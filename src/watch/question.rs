@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-use super::{Report, line};
+use super::{Node, line};
 use crate::envelope::{Kind, Name, Shape};
 use crate::store::{Entry, ReadLimit, Store};
 
+const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
 const STEP: ReadLimit = ReadLimit { entries: 512, bytes: 1 << 20 };
 
 /// A question.
@@ -38,10 +39,27 @@ pub enum Ask {
         #[allow(missing_docs)]
         filter: Filter,
     },
-    /// What could not be read as an event, after this number.
+    /// What is in quarantine, after this number.
     Quarantine(u64),
+    /// Something is to be done with items in quarantine.
+    Settle {
+        /// Their numbers; none: all.
+        numbers: Vec<u64>,
+        /// What.
+        act: Act,
+    },
     /// How the node stands.
     Status,
+}
+
+/// What is done with an item in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// Try it again: seal it, or deliver it.
+    Retry,
+    /// Throw it away.
+    Drop,
 }
 
 /// Which entries; every part that is there must fit.
@@ -85,7 +103,7 @@ impl Filter {
 pub(super) async fn answer<W: AsyncWrite + Unpin>(
     question: &Question,
     store: &Store,
-    report: Option<&dyn Report>,
+    node: Option<&dyn Node>,
     out: &mut W,
 ) -> io::Result<()> {
     match &question.ask {
@@ -94,9 +112,13 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             log(start, *follow, filter, question.form, store, out).await
         }
         Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
-        Ask::Status => match report {
-            Some(report) => say(out, '=', &report.report().to_string()).await,
-            None => say(out, '!', "the node is not running: start it with `intelmq-relay run`").await,
+        Ask::Settle { numbers, act } => match node {
+            Some(node) => settle(numbers, *act, store, node, out).await,
+            None => say(out, '!', NOT_RUNNING).await,
+        },
+        Ask::Status => match node {
+            Some(node) => say(out, '=', &node.report().to_string()).await,
+            None => say(out, '!', NOT_RUNNING).await,
         },
     }
 }
@@ -152,6 +174,41 @@ async fn quarantine<W: AsyncWrite + Unpin>(mut after: u64, form: Form, store: &S
             }
         }
     }
+}
+
+/// One line for each item that it was done with; an error, after them, when there were others.
+async fn settle<W: AsyncWrite + Unpin>(
+    numbers: &[u64],
+    act: Act,
+    store: &Store,
+    node: &dyn Node,
+    out: &mut W,
+) -> io::Result<()> {
+    let (mut after, mut refused) = (0, 0_u64);
+    // What comes into quarantine meanwhile is not meant.
+    let mut left = store.usage().quarantined;
+    let mut next = numbers.iter();
+    loop {
+        let number = if numbers.is_empty() {
+            match store.quarantined(after, 1).await {
+                Ok(items) => items.first().filter(|_| left > 0).map(|(number, _)| *number),
+                Err(error) => return say(out, '!', &error.to_string()).await,
+            }
+        } else {
+            next.next().copied()
+        };
+        let Some(number) = number else { break };
+        (after, left) = (number, left.saturating_sub(1));
+        match node.quarantine(number, act).await {
+            Ok(done) => say(out, '=', &format!("{number} {done}")).await?,
+            Err(reason) => {
+                refused += 1;
+                say(out, '=', &format!("{number} stays in quarantine: {}", line::clean(&reason))).await?;
+            }
+        }
+        out.flush().await?;
+    }
+    if refused > 0 { say(out, '!', &format!("{refused} not done, as said above")).await } else { Ok(()) }
 }
 
 async fn say<W: AsyncWrite + Unpin>(out: &mut W, mark: char, text: &str) -> io::Result<()> {

@@ -120,6 +120,18 @@ fn seal(seal: &Seal, place: &str, found: &mut Found) {
             "remove id_without, or write id = \"content\"",
         );
     }
+    for (key, fields) in [("drop", &seal.drop), ("hide", &seal.hide)] {
+        for (i, field) in fields.iter().enumerate() {
+            let name = field.strip_suffix('*').unwrap_or(field);
+            if field.is_empty() || name.contains('*') {
+                found.add(
+                    format!("{place}.{key}.{i}"),
+                    format!("{field:?} names no field"),
+                    "write a field's name, or the beginning of some with one star at the end, as \"extra.internal.*\"",
+                );
+            }
+        }
+    }
     for (i, field) in seal.id_without.iter().enumerate() {
         if field.strip_prefix("feed.").is_none_or(str::is_empty) {
             found.add(

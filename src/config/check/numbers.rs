@@ -34,6 +34,7 @@ fn bounds(config: &Config, found: &mut Found) {
     within(found, "store.age_days", store.age_days, DAYS);
     within(found, "store.seen_days", store.seen_days, DAYS);
     within(found, "store.log_bytes", store.log_bytes, 1 << 20..=1 << 50);
+    within(found, "store.quarantine_bytes", store.quarantine_bytes, 1 << 20..=1 << 40);
     within(found, "store.commit_events", store.commit_events, 1..=65_536);
     within(found, "store.commit_millis", store.commit_millis, 0..=1_000);
     within(found, "store.cache_bytes", store.cache_bytes, 1 << 20..=1 << 40);

@@ -78,11 +78,13 @@ struct Record {
 struct Place {
     log: Uuid,
     seq: u64,
+    #[serde(default)]
+    again: u64,
 }
 
 impl From<Place> for Mark {
-    fn from(Place { log, seq }: Place) -> Mark {
-        Mark { log, seq }
+    fn from(Place { log, seq, again }: Place) -> Mark {
+        Mark { log, seq, again }
     }
 }
 
@@ -113,7 +115,7 @@ impl State {
             written.map_err(|e| sort("writing", &self.current, &e))?;
         }
         open.record.length += lines.len() as u64;
-        open.record.mark = Some(Place { log: mark.log, seq: mark.seq });
+        open.record.mark = Some(Place { log: mark.log, seq: mark.seq, again: mark.again });
         self.write_record(&open.record)?;
         self.open = Some(open);
         Ok(())
@@ -261,7 +263,7 @@ mod tests {
             lock: Lock::default(),
             open: None,
         };
-        let mark = |seq| Mark { log: Uuid::from_u128(1), seq };
+        let mark = |seq| Mark { log: Uuid::from_u128(1), seq, again: 0 };
         state.give(b"one\n", mark(1)).unwrap();
         // What a full disk says, and what it had room for.
         fs::OpenOptions::new().append(true).open(&state.current).unwrap().write_all(b"tw").unwrap();

@@ -103,7 +103,7 @@ impl Sink for RedisSink {
     }
 
     async fn give(&mut self, items: &[Bytes], mark: Mark) -> Result<(), DoorError> {
-        let wanted = format!("{} {}", mark.log, mark.seq);
+        let wanted = text(mark);
         // Taken, not read: if this future is dropped, the next one must ask the server.
         let known = match self.known.take() {
             Some(known) => known,
@@ -133,7 +133,13 @@ impl Sink for RedisSink {
     }
 }
 
+/// The log, the number, and the number of what came out of quarantine last, where something did.
+fn text(Mark { log, seq, again }: Mark) -> String {
+    if again == 0 { format!("{log} {seq}") } else { format!("{log} {seq} {again}") }
+}
+
 fn parse(text: &str) -> Option<Mark> {
     let (log, seq) = text.split_once(' ')?;
-    Some(Mark { log: log.parse().ok()?, seq: seq.parse().ok()? })
+    let (seq, again) = seq.split_once(' ').unwrap_or((seq, "0"));
+    Some(Mark { log: log.parse().ok()?, seq: seq.parse().ok()?, again: again.parse().ok()? })
 }

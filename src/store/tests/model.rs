@@ -8,9 +8,18 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Commit { entries: Vec<(u8, u16)>, remember: Vec<u8>, cursors: Vec<(u8, u16)>, quarantine: Vec<u16> },
+    Commit {
+        entries: Vec<(u8, u16)>,
+        remember: Vec<u8>,
+        cursors: Vec<(u8, u16)>,
+        quarantine: Vec<u16>,
+    },
+    /// Of the items in quarantine, about this one.
+    Release(u8),
     Reopen,
-    Expire { days: u64 },
+    Expire {
+        days: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -21,7 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         vec((any::<u8>(), size.clone()), 0..40),
         vec(any::<u8>(), 0..4),
         vec((0u8..3, size.clone()), 0..3),
-        vec(size, 0..2),
+        vec(size, 0..3),
     );
     let commit = commit.prop_map(|(entries, remember, cursors, quarantine)| Step::Commit {
         entries,
@@ -31,6 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     });
     let step = prop_oneof![
         8 => commit,
+        2 => any::<u8>().prop_map(Step::Release),
         1 => Just(Step::Reopen),
         1 => (0u64..6).prop_map(|days| Step::Expire { days }),
     ];
@@ -45,7 +55,8 @@ struct Model {
     /// By envelope; the day that it was seen.
     seen: HashMap<(u64, usize), u64>,
     cursors: BTreeMap<u8, Vec<u8>>,
-    quarantine: Vec<Bytes>,
+    quarantine: BTreeMap<u64, Bytes>,
+    ever_quarantined: u64,
 }
 
 fn cursor(number: u8) -> Cursor {
@@ -57,6 +68,15 @@ impl Model {
         match step {
             Step::Commit { entries, remember, cursors, quarantine } => {
                 self.commit(&store, entries, remember, cursors, quarantine).await;
+                store
+            }
+            Step::Release(which) => {
+                // One that is there, and one that is not any more, or not yet.
+                let number = self.quarantine.keys().nth(usize::from(which) % self.quarantine.len().max(1)).copied();
+                let release = vec![number.unwrap_or(1), number.unwrap_or(1), u64::from(which)];
+                store.commit(Commit { release, ..Commit::default() }).await.unwrap();
+                self.quarantine.remove(&number.unwrap_or(1));
+                self.quarantine.remove(&u64::from(which));
                 store
             }
             Step::Reopen => reopen(store, dir).await,
@@ -110,10 +130,16 @@ impl Model {
             self.cursors.insert(number, value);
         }
         for size in quarantine {
-            let item = sealed(1, size.into()).bytes().clone();
+            let item = sealed(1, size.into());
             let door = "door".parse().unwrap();
-            commit.quarantine.push(Quarantined { at: self.now, door, reason: "why".into(), item: item.clone() });
-            self.quarantine.push(item);
+            commit.quarantine.push(Quarantined {
+                at: self.now,
+                door,
+                reason: "why".into(),
+                held: Held::Envelope(item.clone().into()),
+            });
+            self.ever_quarantined += 1;
+            self.quarantine.insert(self.ever_quarantined, item.bytes().clone());
         }
         assert_eq!(store.commit(commit).await.unwrap(), expected);
     }
@@ -134,7 +160,8 @@ impl Model {
             assert_eq!(store.cursor(&cursor(number)).await.unwrap().as_ref(), self.cursors.get(&number));
         }
         let items = store.quarantined(0, usize::MAX).await.unwrap();
-        assert!(items.iter().map(|(_, item)| &item.item).eq(&self.quarantine));
+        assert!(items.iter().map(|(number, item)| (number, item.held.bytes())).eq(&self.quarantine));
+        assert_eq!(store.usage().quarantined, self.quarantine.len() as u64);
     }
 }
 

@@ -1,0 +1,154 @@
+//! Fit: which events a sink gives, and how each is written so that no bot chokes on it.
+//!
+//! Owns the choice of the data format, and that nothing leaves for an IntelMQ which does not fit it.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tracing::info;
+
+use super::DoorError;
+use crate::config::{Events, Harmonization};
+use crate::envelope::{Envelope, Kind, Name, Shape};
+use crate::harmonization::Format;
+use crate::store::Entry;
+
+/// Which events a sink gives, and how.
+pub struct Fit {
+    events: Events,
+    shape: Shape,
+    format: Option<Local>,
+}
+
+/// Why an event is not given.
+pub(super) enum Unfit {
+    /// A message that IntelMQ's pipeline has no form for.
+    NoForm,
+    /// It does not fit the data format, for this reason.
+    Misfit(String),
+}
+
+impl Fit {
+    /// `usual`: the shape where none is configured.
+    pub fn new(events: &Events, usual: Shape) -> Fit {
+        let shape = events.shape.unwrap_or(usual);
+        let flat = matches!(shape, Shape::Typed | Shape::Extra | Shape::Bare);
+        let format = (flat && events.harmonization != Harmonization::None).then(Local::default);
+        Fit { events: events.clone(), shape, format }
+    }
+
+    /// Reads the data format where it is new or has changed: who adds a field to it need not restart the relay.
+    pub(super) fn refresh(&mut self, door: &Name) -> Result<(), DoorError> {
+        match &mut self.format {
+            Some(local) => local.refresh(&self.events.harmonization, door),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the entry is for this sink. What our own IntelMQ gave us does not go back to it.
+    pub(super) fn wants(&self, entry: &Entry) -> bool {
+        let (events, header) = (&self.events, entry.envelope.header());
+        entry.from.is_some()
+            && (events.completions || !entry.completes)
+            && among(&events.types, &header.kind)
+            && among(&events.origins, &header.origin)
+            && among(&events.formats, &header.format)
+            && (events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag)))
+    }
+
+    /// The text of an event; [`Fit::refresh`] was called before.
+    pub(super) fn text(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
+        let header = envelope.header();
+        let intelmq = header.format == "intelmq" && header.kind != Kind::Withdrawal;
+        // On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it.
+        if !intelmq && matches!(self.shape, Shape::Typed | Shape::Extra) {
+            return Err(Unfit::NoForm);
+        }
+        let Some(local) = self.format.as_ref().filter(|_| intelmq) else {
+            return Ok(envelope.write(self.shape).into());
+        };
+        let fields = local.format().fit(header.kind, envelope.open_fields());
+        let fields = fields.map_err(|misfit| Unfit::Misfit(misfit.to_string()))?;
+        Ok(envelope.write_fitted(self.shape, fields.iter().map(|(key, value)| (&**key, &**value))).into())
+    }
+}
+
+fn among<T: PartialEq>(list: &[T], one: &T) -> bool {
+    list.is_empty() || list.contains(one)
+}
+
+/// The local IntelMQ's data format, as it was when it was last looked at.
+#[derive(Default)]
+struct Local {
+    /// `None`: the built-in one.
+    file: Option<(PathBuf, Stamp)>,
+    read: Option<Format>,
+    said: bool,
+}
+
+/// What tells a file from a changed one.
+type Stamp = (u64, u64, Option<SystemTime>);
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.ino(), metadata.len(), metadata.modified().ok())
+}
+
+impl Local {
+    fn format(&self) -> &Format {
+        self.read.as_ref().unwrap_or_else(|| Format::builtin())
+    }
+
+    fn refresh(&mut self, choice: &Harmonization, door: &Name) -> Result<(), DoorError> {
+        let found = match choice {
+            Harmonization::File(path) => Some(look(path).map_err(|error| unreadable(path, &error))?),
+            Harmonization::Auto => places().iter().find_map(|path| look(path).ok()),
+            Harmonization::Builtin | Harmonization::None => None,
+        };
+        if found == self.file && self.said {
+            return Ok(());
+        }
+        self.read = match &found {
+            None => {
+                info!(%door, "events are made to fit the data format of IntelMQ 3.5.0");
+                None
+            }
+            Some((path, _)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+                let format = Format::parse(&text).map_err(|error| {
+                    DoorError::Operator(format!(
+                        "the data format {}: {error}; correct it, or set `harmonization` in the door's events to \
+                         another one; nothing is given until then",
+                        path.display()
+                    ))
+                })?;
+                info!(%door, file = %path.display(), "events are made to fit this data format");
+                Some(format)
+            }
+        };
+        (self.file, self.said) = (found, true);
+        Ok(())
+    }
+}
+
+fn look(path: &Path) -> io::Result<(PathBuf, Stamp)> {
+    Ok((path.to_owned(), stamp(&std::fs::metadata(path)?)))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> DoorError {
+    DoorError::Operator(format!(
+        "cannot read the data format {}: {error}; correct `harmonization` in the door's events, or let the relay's user \
+         read it; nothing is given until then",
+        path.display()
+    ))
+}
+
+/// Where an IntelMQ on this machine keeps it: as its own programs look for it, and as its packages install it.
+fn places() -> Vec<PathBuf> {
+    let root = std::env::var_os("INTELMQ_ROOT_DIR").map(|root| Path::new(&root).join("etc"));
+    let usual = ["/opt/intelmq/etc", "/etc/intelmq"].map(PathBuf::from);
+    root.into_iter().chain(usual).map(|folder| folder.join("harmonization.conf")).collect()
+}
