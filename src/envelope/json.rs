@@ -22,15 +22,24 @@ pub struct JsonError {
 /// A member of the top-level object: its key, decoded, and its value as written.
 pub type Member<'a> = (Cow<'a, str>, &'a str);
 
+/// What [`JsonError`] says of a text that is JSON but for its depth.
+pub const TOO_DEEP: &str = "nested too deeply";
+
+/// Whether `text` is one complete value. Keys and strings are not decoded: lone surrogates pass.
+pub fn complete(text: &str) -> Result<(), JsonError> {
+    let mut scan = Scan { text: text.as_bytes(), at: 0 };
+    scan.white();
+    scan.value(MAX_DEPTH)?;
+    scan.end()
+}
+
 /// The members of the object that `text` is, in order, with duplicates resolved as Python does: the last value at the
 /// first one's place. `Ok(None)`: one complete JSON value, but no object.
 pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, JsonError> {
     let mut scan = Scan { text: text.as_bytes(), at: 0 };
     scan.white();
     if scan.peek() != Some(b'{') {
-        scan.value(MAX_DEPTH)?;
-        scan.end()?;
-        return Ok(None);
+        return complete(text).map(|()| None);
     }
     scan.at += 1;
     let mut members: Vec<Member<'_>> = Vec::with_capacity(16);
@@ -185,7 +194,7 @@ impl Scan<'_> {
 
     fn nested(&mut self, depth: usize, close: u8, object: bool) -> Result<(), JsonError> {
         if depth == 0 {
-            return self.fail("nested too deeply");
+            return self.fail(TOO_DEEP);
         }
         self.at += 1;
         self.white();

@@ -95,7 +95,7 @@ impl Format {
     /// Makes a message of this kind valid, or says why it cannot be. `fields` are keys and JSON texts, as in a
     /// [`Message`](crate::envelope::Message); each text must be one well-formed value.
     ///
-    /// The result is in the same order. Values that are valid keep their text to the byte. What IntelMQ drops on reading
+    /// The result is in the same order, but that `extra.a` comes behind `extra.a.b`. Values that are valid keep their text to the byte. What IntelMQ drops on reading
     /// (`null`, `""`, `"-"`, `"N/A"`) is left out.
     pub fn fit<'a>(
         &self,
@@ -111,14 +111,15 @@ impl Format {
         for (key, value) in fields {
             fitting.field(key, value)?;
         }
-        let done = fitting.done;
+        let mut done = fitting.done;
         if done.is_empty() {
             return Err(Misfit::new("", "no field has a value"));
         }
-        match keys::in_the_way(done.iter().map(|(key, _)| &**key)) {
-            Some(key) => Err(Misfit::new(key, "two fields have the same place, or one lies inside of the other")),
-            None => Ok(done),
+        if let Some(key) = keys::twice(done.iter().map(|(key, _)| &**key)) {
+            return Err(Misfit::new(key, "two fields of the message have this key in IntelMQ"));
         }
+        keys::outer_ones_last(&mut done, |(key, _)| key);
+        Ok(done)
     }
 }
 
@@ -146,8 +147,12 @@ impl<'f, 'a> Fitting<'f, 'a> {
     }
 
     fn plain(&mut self, key: &'a str, rule: &Rule, value: &'a str) -> Result<(), Misfit> {
-        let fixed = rule.fit(value).map_err(|reason| Misfit::new(key, reason))?;
-        self.done.push((key.into(), fixed.map_or(value.into(), Cow::Owned)));
+        match rule.fit(value).map_err(|reason| Misfit::new(key, reason))? {
+            None => self.done.push((key.into(), value.into())),
+            // What became nothing by mending is nothing to the next bot.
+            Some(fixed) if is_ignored(&fixed) => {}
+            Some(fixed) => self.done.push((key.into(), fixed.into())),
+        }
         Ok(())
     }
 

@@ -50,6 +50,7 @@ fn what_can_be_mended_is_mended() {
         (r#""tlp": "tlp:yellow""#, r#"tlp="AMBER""#),
         (r#""extra": {"a": 1, "b": {}, "c": ""}"#, "extra.a=1 extra.b={}"),
         (r#""extra": "{\"a\": [1]}""#, "extra.a=[1]"),
+        (r#""source.fqdn": "-.", "feed.code": "x""#, r#"feed.code="x""#),
         (r#""comment": "-", "status": null, "extra.a": "", "feed.name": "N\/A", "feed.code": "x""#, r#"feed.code="x""#),
     ] {
         assert_eq!(fit(&format!("{{{value}}}")).unwrap(), mended);
@@ -60,7 +61,7 @@ fn what_can_be_mended_is_mended() {
 fn labels_never_widen() {
     assert_eq!(fit(r#"{"tlp": "TLP:CLEAR"}"#).unwrap(), r#"tlp="WHITE""#);
     assert_eq!(fit(r#"{"tlp": "amber+strict"}"#).unwrap(), r#"tlp="AMBER" extra.tlp="AMBER+STRICT""#);
-    assert_misfit(r#"{"tlp": "AMBER+STRICT", "extra.tlp": "x"}"#, "extra.tlp", "same place");
+    assert_misfit(r#"{"tlp": "AMBER+STRICT", "extra.tlp": "x"}"#, "extra.tlp", "two fields");
     assert_misfit(r#"{"tlp": "PUCE"}"#, "tlp", "a TLP label is expected, this is a text of 4 characters");
 }
 
@@ -73,8 +74,8 @@ fn what_the_local_format_lacks_goes_to_extra() {
         r#"extra.severity="high" extra.product.name="x" comment="y" extra.foo=[1] extra.comment.z=1 extra.tlp="CLEAR""#;
     assert_eq!(fit_with(&old, Kind::Event, text).unwrap(), expected);
     assert_eq!(fit(r#"{"extra.Foo": 1, "extra.bar": 2}"#).unwrap(), "extra.foo=1 extra.bar=2");
-    assert_misfit(r#"{"meta": 1, "extra.meta": 1}"#, "extra.meta", "same place");
-    assert_misfit(r#"{"extra.Foo": 1, "extra.foo": 2}"#, "extra.foo", "same place");
+    assert_misfit(r#"{"meta": 1, "extra.meta": 1}"#, "extra.meta", "two fields");
+    assert_misfit(r#"{"extra.Foo": 1, "extra.foo": 2}"#, "extra.foo", "two fields");
     for key in ["foo-bar", "extra.", "extra.ä", "extra.a b", "", "a..b"] {
         assert_misfit(&format!("{{{key:?}: 1}}"), key, "IntelMQ takes no key like this one");
     }
@@ -97,9 +98,10 @@ fn what_stops_bots_is_a_misfit() {
         (r#"{"source.geolocation.latitude": "nan"}"#, "source.geolocation.latitude", "a number is expected"),
         (r#"{"extra.a": [1e999]}"#, "extra.a", "Infinity"),
         (r#"{"rtir_id": 9223372036854775808}"#, "rtir_id", "64 bits"),
+        (r#"{"output": "[NaN]"}"#, "output", "NaN"),
+        (r#"{"output": "{\"\\ud800\": 1}"}"#, "output", "half of a surrogate pair"),
         (r#"{"extra": {}}"#, "extra", "an object with members"),
-        (r#"{"extra.a": 1, "extra.a.b": 2}"#, "extra.a.b", "inside of the other"),
-        (r#"{"extra": {"a": 1}, "extra.a": 1}"#, "extra.a", "same place"),
+        (r#"{"extra": {"a": 1}, "extra.a": 1}"#, "extra.a", "two fields"),
         (r#"{"source.geolocation.cc": "AUT"}"#, "source.geolocation.cc", "3 characters are too long"),
         (r#"{"comment": ""}"#, "", "no field has a value"),
         ("{}", "", "no field has a value"),
@@ -107,9 +109,15 @@ fn what_stops_bots_is_a_misfit() {
         assert_misfit(text, key, reason);
     }
     assert_misfit(&format!(r#"{{"extra.a": 1{}}}"#, "0".repeat(4300)), "extra.a", "more digits");
+    assert_misfit(&format!(r#"{{"output": "{}{}"}}"#, "[".repeat(200), "]".repeat(200)), "output", "JSON is expected");
     let long = fit(&format!(r#"{{"{}-": 1}}"#, "a".repeat(1000))).unwrap_err();
     assert_eq!(long.key.len(), KEY_SHOWN);
     assert!(Format::builtin().fit(Kind::Withdrawal, std::iter::empty()).is_err());
+}
+
+#[test]
+fn no_object_is_asked_to_hold_two_things_at_once() {
+    assert_eq!(fit(r#"{"extra.a": 1, "raw": "eA==", "extra.a.b": 2}"#).unwrap(), r#"raw="eA==" extra.a.b=2 extra.a=1"#);
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Type {
             Type::Fqdn => host::is_fqdn(text),
             Type::IpAddress => address::is_address(text),
             Type::IpNetwork => address::is_network(text),
-            Type::Json => json::members(text).is_ok() && value::check(text).is_ok(),
+            Type::Json => json::complete(text).is_ok(),
             Type::LowercaseString => is_lower(text),
             Type::Registry => REGISTRIES.contains(&text),
             Type::String => true,
@@ -125,7 +125,11 @@ impl Type {
         match self {
             Type::Accuracy | Type::Asn | Type::Boolean | Type::Float | Type::Integer => self.sanitise_number(value),
             Type::Json => match value {
-                Value::Text(text) if Type::Json.is_valid_text(strip(text)) => Some(strip(text).into()),
+                Value::Text(text) => match json::complete(strip(text)) {
+                    Ok(()) => Some(strip(text).into()),
+                    Err(error) if error.what == json::TOO_DEEP => None,
+                    Err(_) => Some(value.json().into()),
+                },
                 Value::Nested(text) => Some(dumps(text).ok()?.into()),
                 other => Some(other.json().into()),
             },
@@ -139,12 +143,8 @@ impl Type {
                 }
                 _ => None,
             },
-            Type::String => match value {
-                Value::Text(text) => Some(strip(text).into()),
-                Value::Float(0.0) | Value::Bool(false) | Value::Nested(_) => None,
-                Value::Int(digits) if digits == "0" => None,
-                other => Some(Value::Text(other.text())),
-            },
+            Type::String => generic(value).map(Value::Text),
+            Type::Fqdn => host::fqdn_in(&generic(value)?).map(Value::from),
             _ => match value {
                 Value::Text(text) => self.sanitise_text(text),
                 _ => None,
@@ -157,7 +157,6 @@ impl Type {
             Type::ClassificationTaxonomy => Some(taxonomy_of(strip(&text.to_lowercase())).into()),
             Type::ClassificationType => Some(type_of(strip(&text.to_lowercase())).into()),
             Type::DateTime => time::time_in(text).map(Value::from),
-            Type::Fqdn => host::fqdn_in(text).map(Value::from),
             Type::IpNetwork => address::network_in(strip(text)).map(Value::from),
             Type::LowercaseString => Some(strip(&text.to_lowercase()).to_owned().into()),
             Type::Registry => Some(match strip(&text.to_uppercase()) {
@@ -240,12 +239,12 @@ impl Rule {
     pub(super) fn fit(&self, json: &str) -> Result<Option<String>, String> {
         let value = Value::read(json)?;
         if self.kind.is_valid(&value) && self.limits(&value).is_ok() {
-            return harmless(&value).map(|()| None);
+            return self.harmless(&value).map(|()| None);
         }
         let refused = || format!("{} is expected, this is {}", self.kind.expected(), value.kind());
         let fixed = self.kind.sanitise(&value).filter(|fixed| self.kind.is_valid(fixed)).ok_or_else(refused)?;
         self.limits(&fixed)?;
-        harmless(&fixed)?;
+        self.harmless(&fixed)?;
         Ok(Some(fixed.json()))
     }
 
@@ -270,17 +269,29 @@ impl Rule {
         }
         Ok(())
     }
+
+    /// Valid for IntelMQ, and yet nothing that a bot should be given: PostgreSQL refuses the event, the bot tries it again
+    /// and again and dumps it, with everything else waiting meanwhile.
+    fn harmless(&self, value: &Value<'_>) -> Result<(), String> {
+        match value {
+            Value::Text(text) if text.contains('\0') => Err("a NUL stands in it, which PostgreSQL refuses".into()),
+            Value::Text(text) if self.kind == Type::Json => Ok(value::check(text)?),
+            Value::Int(digits) if digits.parse::<i64>().is_err() => {
+                Err("an integer beyond 64 bits, which databases refuse".into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Valid for IntelMQ, and yet nothing that a bot should be given: PostgreSQL refuses the event, the bot tries it again
-/// and again and dumps it, with everything else waiting meanwhile.
-fn harmless(value: &Value<'_>) -> Result<(), String> {
+/// A plain value as a text, if it is anything at all. Python's notation of lists and objects is not made: nobody could
+/// read it back.
+fn generic<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
     match value {
-        Value::Text(text) if text.contains('\0') => Err("a NUL stands in it, which PostgreSQL refuses".into()),
-        Value::Int(digits) if digits.parse::<i64>().is_err() => {
-            Err("an integer beyond 64 bits, which databases refuse".into())
-        }
-        _ => Ok(()),
+        Value::Text(text) => Some(strip(text).into()),
+        Value::Float(0.0) | Value::Bool(false) | Value::Nested(_) => None,
+        Value::Int(digits) if digits == "0" => None,
+        other => Some(other.text()),
     }
 }
 
