@@ -33,6 +33,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("libp2p_stream", &["src/net"]),
     ("redis", &["src/intelmq/redis"]),
     ("regex", &["src/harmonization"]),
+    ("serde_saphyr", &["src/intelmq/botnet.rs"]),
     ("sled", &["src/store"]),
     ("toml", &["src/config"]),
     ("toml_edit", &["src/config"]),

@@ -2,6 +2,8 @@
 //!
 //! Changes nothing, not even to try whether it could.
 
+mod intelmq;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +19,6 @@ use tokio::net::UnixStream;
 
 use super::{CliError, Options};
 use crate::config::{self, Config, read_key_file};
-use crate::intelmq::{DoorError, probe_redis};
 use crate::net::Net;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
 
@@ -29,6 +30,8 @@ struct Finding {
     what: String,
     /// What is wrong, and below it what to do.
     problem: Option<String>,
+    /// It works all the same.
+    minor: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
@@ -46,7 +49,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
-    let problems = findings.iter().filter(|finding| finding.problem.is_some()).count();
+    let problems = findings.iter().filter(|finding| finding.problem.is_some() && !finding.minor).count();
     match problems {
         0 => writeln!(out, "\nAll is well.")?,
         1 => writeln!(out, "\nThere is 1 problem.")?,
@@ -74,19 +77,7 @@ fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
 
 /// Redis servers and peers, all at once.
 async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
-    let take = config.take.redis.iter().map(|door| (&door.name, &door.server, &door.queue));
-    let give = config.give.redis.iter().map(|door| (&door.name, &door.server, &door.queue));
-    let redis = join_all(take.chain(give).map(|(door, server, queue)| async move {
-        match probe_redis(server, queue).await {
-            Ok(length) => Finding::ok(format!("door {door}: Redis, queue {queue} with {length} items")),
-            Err(DoorError::Retry(error)) => Finding::problem(
-                format!("door {door}"),
-                format!("{error}\n  start that Redis, or correct host and port of the door's server"),
-            ),
-            Err(error) => Finding::problem(format!("door {door}"), error.to_string()),
-        }
-    }));
-    let (redis, peers) = tokio::join!(redis, peers(config));
+    let (redis, peers) = tokio::join!(intelmq::redis(config), peers(config));
     findings.extend(redis);
     findings.extend(peers);
 }
@@ -206,14 +197,14 @@ fn data_folder(path: &Path) -> Finding {
         // Made when the node starts.
         (Ok(false), Some(parent)) => match usable(parent) {
             None => Finding::ok(format!("{what}: will be made")),
-            problem => Finding { what, problem },
+            problem => Finding { what, problem, minor: false },
         },
-        _ => Finding { problem: usable(path), what },
+        _ => Finding { problem: usable(path), what, minor: false },
     }
 }
 
 fn directory(owner: &str, path: &Path) -> Finding {
-    Finding { what: format!("{owner}: {}", path.display()), problem: usable(path) }
+    Finding { what: format!("{owner}: {}", path.display()), problem: usable(path), minor: false }
 }
 
 /// Why the directory cannot be read and written by this user.
@@ -245,11 +236,15 @@ fn usable(path: &Path) -> Option<String> {
 
 impl Finding {
     fn ok(what: impl Into<String>) -> Finding {
-        Finding { what: what.into(), problem: None }
+        Finding { what: what.into(), problem: None, minor: false }
     }
 
     fn problem(what: impl Into<String>, problem: impl Into<String>) -> Finding {
-        Finding { what: what.into(), problem: Some(problem.into()) }
+        Finding { what: what.into(), problem: Some(problem.into()), minor: false }
+    }
+
+    fn note(what: impl Into<String>, note: impl Into<String>) -> Finding {
+        Finding { minor: true, ..Finding::problem(what, note) }
     }
 }
 
@@ -257,7 +252,10 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problem {
             None => write!(f, "ok       {}", self.what),
-            Some(problem) => write!(f, "PROBLEM  {}\n         {}", self.what, problem.replace('\n', "\n         ")),
+            Some(problem) => {
+                let mark = if self.minor { "note   " } else { "PROBLEM" };
+                write!(f, "{mark}  {}\n         {}", self.what, problem.replace('\n', "\n         "))
+            }
         }
     }
 }

@@ -105,7 +105,7 @@ impl Local {
     fn refresh(&mut self, choice: &Harmonization, door: &Name) -> Result<(), DoorError> {
         let found = match choice {
             Harmonization::File(path) => Some(look(path).map_err(|error| unreadable(path, &error))?),
-            Harmonization::Auto => places().iter().find_map(|path| look(path).ok()),
+            Harmonization::Auto => intelmq_files("harmonization.conf").iter().find_map(|path| look(path).ok()),
             Harmonization::Builtin | Harmonization::None => None,
         };
         if found == self.file && self.said {
@@ -146,9 +146,10 @@ fn unreadable(path: &Path, error: &io::Error) -> DoorError {
     ))
 }
 
-/// Where an IntelMQ on this machine keeps it: as its own programs look for it, and as its packages install it.
-fn places() -> Vec<PathBuf> {
+/// Where an IntelMQ on this machine keeps a configuration file: as its own programs look for it, and as its packages
+/// install it.
+pub(super) fn intelmq_files(name: &str) -> Vec<PathBuf> {
     let root = std::env::var_os("INTELMQ_ROOT_DIR").map(|root| Path::new(&root).join("etc"));
     let usual = ["/opt/intelmq/etc", "/etc/intelmq"].map(PathBuf::from);
-    root.into_iter().chain(usual).map(|folder| folder.join("harmonization.conf")).collect()
+    root.into_iter().chain(usual).map(|folder| folder.join(name)).collect()
 }

@@ -7,17 +7,19 @@
 //! data*. A source says where it stands after a batch, and that position is committed with the batch's events; a sink
 //! writes the position beside the data, in one atomic step.
 
+mod botnet;
 mod deliver;
 mod files;
 mod fit;
 mod ingest;
 mod redis;
 
+pub use botnet::{Botnet, Reader};
 pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};
 pub use fit::Fit;
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
-pub use redis::{RedisSink, RedisSource, probe as probe_redis};
+pub use redis::{Keeps, Probe, RedisSink, RedisSource, probe as probe_redis};
 
 use bytes::Bytes;
 use uuid::Uuid;

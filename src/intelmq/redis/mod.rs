@@ -12,9 +12,11 @@
 //!
 //! This file owns the connection and the sorting of errors. Nobody else imports the `redis` crate.
 
+mod probe;
 mod sink;
 mod source;
 
+pub use probe::{Keeps, Probe, probe};
 pub use sink::RedisSink;
 pub use source::RedisSource;
 
@@ -98,13 +100,6 @@ impl Server {
         }
         sort(&self.place, &error.to_string())
     }
-}
-
-/// Looks whether a door's queue can be reached; tells its length. Changes nothing.
-pub async fn probe(server: &config::Redis, queue: &str) -> Result<u64, DoorError> {
-    let mut server = Server::new(server, queue);
-    // LLEN of another type fails, and of nothing is 0: as the doors will find it.
-    server.ask(cmd("LLEN").arg(queue)).await
 }
 
 /// What an operator must mend: part of the server's answer, and the remedy. Everything else passes by itself (away,
