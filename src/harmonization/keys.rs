@@ -25,7 +25,7 @@ pub(super) fn twice<'k>(keys: impl Iterator<Item = &'k str>) -> Option<&'k str> 
 /// Bots make objects of dotted keys for `hierarchical_output`, and whenever they ask for `extra` as a whole. An outer key
 /// that comes first is an error there, and the event ends in a dump; one that comes last takes the place of the inner
 /// ones, in that view alone. Parsers of IntelMQ make such events, so refusing them would lose real ones.
-pub(super) fn outer_ones_last<T>(fields: &mut Vec<T>, key: impl Fn(&T) -> &str) {
+pub(super) fn outer_ones_last<T>(fields: &mut [T], key: impl Fn(&T) -> &str) {
     let mut places: Vec<&str> = fields.iter().map(|field| place(key(field))).collect();
     // Dots sort before everything else that is legal in a key, so what is inside of a place follows it.
     places.sort_unstable();

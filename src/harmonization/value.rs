@@ -180,9 +180,15 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_white)
 }
 
+/// What `int` and `float` take away: of ASCII texts, what C calls blanks.
+fn strip_number(text: &str) -> &str {
+    let blank = |c| matches!(c, ' ' | '\t'..='\r');
+    if text.is_ascii() { text.trim_matches(blank) } else { strip(text) }
+}
+
 /// `int(text)`, for ASCII digits; as Python writes it.
 pub(super) fn int(text: &str) -> Option<String> {
-    let text = strip(text);
+    let text = strip_number(text);
     let (minus, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
@@ -197,7 +203,7 @@ pub(super) fn int(text: &str) -> Option<String> {
 
 /// `float(text)`, where it is a number.
 pub(super) fn float(text: &str) -> Option<f64> {
-    without_underscores(strip(text))?.parse().ok().filter(|float: &f64| float.is_finite())
+    without_underscores(strip_number(text))?.parse().ok().filter(|float: &f64| float.is_finite())
 }
 
 /// Python lets one underscore stand between two digits.
@@ -234,10 +240,12 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_python_reads_them() {
-        for (text, number) in [(" 80\n", "80"), ("+0080", "80"), ("-0", "0"), ("1_000", "1000"), ("-5", "-5")] {
+        for (text, number) in
+            [(" 80\n", "80"), ("\u{a0}8\x1f", "8"), ("+0080", "80"), ("-0", "0"), ("1_000", "1000"), ("-5", "-5")]
+        {
             assert_eq!(int(text).as_deref(), Some(number), "{text:?}");
         }
-        for text in ["", "-", "80.0", "_1", "1_", "1__0", "0x10", "+-1", "1 0"] {
+        for text in ["", "-", "\x1f8", "80.0", "_1", "1_", "1__0", "0x10", "+-1", "1 0"] {
             assert_eq!(int(text), None, "{text:?}");
         }
         assert_eq!(float(" 1_0.5e1 "), Some(105.0));

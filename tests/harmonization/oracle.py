@@ -1,6 +1,6 @@
 """What IntelMQ itself makes of messages: the other side of tests/harmonization.rs.
 
-The first line out has the installed format and the events that the installed test-suite of IntelMQ expects of its
+The first line out has the version of Python, the installed format, and the events that the installed test-suite of IntelMQ expects of its
 parsers. Then each line in, `{"given": text, "ours": text or null, "kind": "Event", "old": bool}`, has one line out:
 `theirs`, what a second bot reads of `given` (null: refused, with `why`), and `trouble`, what is wrong with `ours` (null: nothing),
 and `ours` in the notation of `theirs`.
@@ -100,7 +100,7 @@ def answer(case):
 
 
 def main():
-    print(json.dumps({"conf": CONF, "events": sorted(set(suite()))}), flush=True)
+    print(json.dumps({"conf": CONF, "events": sorted(set(suite())), "python": sys.version}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))))
 
