@@ -69,7 +69,8 @@ fn a_redis_that_may_lose_queues_is_named() {
     redis.push("in-queue", &["{}".to_owned(), "{}".to_owned()]);
     let (content, text) = check(&node, None);
     assert!(!content, "{text}");
-    for what in ["throws queues away", "allkeys-lru", "keeps nothing on disk", "nobody takes from in-queue", "2 items"] {
+    for what in ["throws queues away", "allkeys-lru", "keeps nothing on disk", "nobody takes from in-queue", "2 items"]
+    {
         assert!(text.contains(what), "{what}: {text}");
     }
     assert!(!text.contains("nobody takes from out"), "nothing waits there: {text}");

@@ -126,6 +126,10 @@ impl Message {
                 meta(key, "a TLP label is expected: CLEAR (or WHITE), GREEN, AMBER, AMBER+STRICT or RED")
             })?));
         }
+        // A label that IntelMQ has no name for lies there; it must not widen on its way through a pipeline.
+        let exact = self.fields.iter().find(|(key, _)| key == "extra.tlp" && self.format == "intelmq");
+        let exact = exact.and_then(|(_, value)| json::string(value)?.parse().ok());
+        self.tlp = self.tlp.max(exact);
         Ok(())
     }
 }

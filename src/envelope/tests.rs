@@ -252,3 +252,15 @@ proptest! {
         let _ = Message::read(&bytes);
     }
 }
+
+#[test]
+fn a_label_that_a_pipeline_cannot_name_does_not_widen() {
+    for (text, label) in [
+        (r#"{"tlp": "AMBER", "extra.tlp": "AMBER+STRICT"}"#, Some(Tlp::AmberStrict)),
+        (r#"{"tlp": "RED", "extra.tlp": "AMBER+STRICT"}"#, Some(Tlp::Red)),
+        (r#"{"tlp": "GREEN", "extra.tlp": "about the weather"}"#, Some(Tlp::Green)),
+        (r#"{"extra.tlp": "AMBER+STRICT"}"#, Some(Tlp::AmberStrict)),
+    ] {
+        assert_eq!(Message::read(text.as_bytes()).unwrap().tlp, label, "{text}");
+    }
+}
