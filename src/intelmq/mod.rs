@@ -5,19 +5,22 @@
 //!
 //! Both directions are exactly once over kill -9 of either side, by the same means: *the position travels with the
 //! data*. A source says where it stands after a batch, and that position is committed with the batch's events; a sink
-//! writes the position beside the data, in one atomic step.
+//! writes the position beside the data, in one atomic step. TCP has no place for a position: there, both are at least
+//! once.
 
 mod deliver;
 mod files;
 mod fit;
 mod ingest;
 mod redis;
+mod tcp;
 
 pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};
 pub use fit::Fit;
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{RedisSink, RedisSource, probe as probe_redis};
+pub use tcp::{TcpSink, TcpSource, probe_collector, probe_listen};
 
 use bytes::Bytes;
 use uuid::Uuid;
