@@ -120,6 +120,7 @@ fn the_example_shows_the_defaults() {
     assert!(with.take.redis[0].server.password.take().is_some());
     assert!(with.take.redis[0].seal.tlp.take().is_some());
     assert!(with.take.files[0].taken.take().is_some());
+    assert!(with.take.tcp[0].separator.take().is_some());
     assert_eq!(with.give.redis[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with, without);
@@ -127,7 +128,7 @@ fn the_example_shows_the_defaults() {
 }
 
 /// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "",
     "[node]",
     "[net]",
@@ -142,17 +143,22 @@ const TABLES: [&str; 14] = [
     "[[take.files]]",
     "[[give.redis]]",
     "[[give.files]]",
+    "[[take.tcp]]",
+    "[[give.tcp]]",
 ];
-const SUBTABLES: [(&str, &str); 6] = [
+const SUBTABLES: [(&str, &str); 8] = [
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
     ("[take.files.seal]", "[[take.files]]"),
     ("[give.redis.server]", "[[give.redis]]"),
     ("[give.redis.events]", "[[give.redis]]"),
     ("[give.files.events]", "[[give.files]]"),
+    ("[take.tcp.seal]", "[[take.tcp]]"),
+    ("[give.tcp.events]", "[[give.tcp]]"),
 ];
 /// Tables of which the example shows the keys elsewhere, and says so.
-const SHOWN_ELSEWHERE: [&str; 3] = ["[take.files.seal]", "[give.redis.server]", "[give.files.events]"];
+const SHOWN_ELSEWHERE: [&str; 5] =
+    ["[take.files.seal]", "[give.redis.server]", "[give.files.events]", "[take.tcp.seal]", "[give.tcp.events]"];
 
 /// What serde says it would have expected in this table.
 fn keys_of(header: &str, parent: &str) -> BTreeSet<String> {
@@ -389,4 +395,43 @@ fn refuses_doors_in_each_others_way() {
     for server in ["{ db = 3 }", "{ port = 6380 }", "{ host = \"redis.example\" }", "{ host = \"/run/redis.sock\" }"] {
         good(&format!("{HEAD}{TAKE}[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {server}"));
     }
+}
+
+#[test]
+fn refuses_tcp_doors_that_nobody_or_anybody_could_use() {
+    const TAKE_TCP: &str = "[[take.tcp]]\nname = \"in\"\n";
+    let take = |lines: &str| format!("{TAKE_TCP}{lines}");
+    let give = |address: &str| format!("[[give.tcp]]\nname = \"out\"\naddress = \"{address}\"");
+    let open = take("listen = [\"127.0.0.1:5000\", \"[::]:5000\"]");
+    let circle = format!("{TAKE_TCP}{}", give("127.0.0.1:5000"));
+    let twice = format!("{TAKE_TCP}[[take.tcp]]\nname = \"other\"");
+    refuses(
+        HEAD,
+        &[
+            (
+                &open,
+                6,
+                10,
+                "[::]:5000 can be reached from other machines, but none of them is allowed; write the networks",
+            ),
+            (&take("listen = \"192.0.2.1:5000\"\nallow = \"127.0.0.1\""), 7, 9, "none of them is allowed"),
+            (&take("listen = \"127.0.0.1:0\""), 6, 10, "nobody can know the port"),
+            (&take("listen = []"), 6, 10, "listens nowhere"),
+            (&take("listen = \"localhost:5000\""), 6, 10, "write it as \"127.0.0.1:5000\""),
+            (&take("allow = [\"192.0.2.0/33\"]"), 6, 9, "write it as \"192.0.2.0/24\""),
+            (&take("allow = []"), 6, 9, "nobody is allowed"),
+            (&take("max_connections = 0"), 6, 19, "out of range"),
+            (&take("separator = \"\""), 6, 13, "separates nothing"),
+            (&twice, 6, 1, "listens at 127.0.0.1:5000 as in does"),
+            (&give("collector"), 6, 11, "write host and port"),
+            (&circle, 8, 11, "events would go in circles"),
+            (&format!("{}\nanswer_seconds = 0", give("[::1]:1")), 7, 18, "out of range"),
+        ],
+    );
+    let config =
+        good(&format!("{HEAD}{}", take("listen = \"0.0.0.0:5000\"\nallow = [\"192.0.2.0/24\", \"2001:db8::1\"]")));
+    assert_eq!(
+        config.take.tcp[0].allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["192.0.2.0/24", "2001:db8::1/128"]
+    );
 }

@@ -1,10 +1,14 @@
-//! What every door must do, whatever is behind it: one suite, run on the Redis door and on the files door.
+//! What every door must do, whatever is behind it: one suite, run on the Redis door and on the files door, and on the
+//! TCP door as far as its protocol goes: it has no place for a position.
 
 #![allow(clippy::unwrap_used)] // A test that fails may panic, in what it calls too.
 
 #[path = "support/redis.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.
 mod redis_server;
+#[path = "support/tcp.rs"]
+#[allow(dead_code)]
+mod tcp;
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -13,9 +17,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use intelmq_relay::config::{Events, GiveFiles, GiveRedis, TakeFiles, TakeRedis};
+use intelmq_relay::config::{Events, GiveFiles, GiveRedis, GiveTcp, TakeFiles, TakeRedis, TakeTcp};
 use intelmq_relay::intelmq::{
-    DoorError, FilesSink, FilesSource, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit, Taken,
+    DoorError, FilesSink, FilesSource, Mark, RedisSink, RedisSource, Sink, Source, TakeLimit, Taken, TcpSink, TcpSource,
 };
 use redis_server::Redis;
 use tempfile::TempDir;
@@ -419,7 +423,72 @@ impl Behind for BehindFiles {
     }
 }
 
+struct BehindTcp {
+    address: std::net::SocketAddr,
+    output: tcp::Output,
+    collector: tcp::Collector,
+}
+
+impl Behind for BehindTcp {
+    type Source = TcpSource;
+    type Sink = TcpSink;
+
+    fn start() -> BehindTcp {
+        let address = tcp::address();
+        let collector = tcp::Collector::start(|_| tcp::Do::Answer);
+        BehindTcp { address, output: tcp::Output::to(address), collector }
+    }
+
+    fn source(&self, _: Option<Vec<u8>>) -> TcpSource {
+        let config = TakeTcp {
+            name: "out".parse().unwrap(),
+            listen: vec![self.address],
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            max_connections: 64,
+            separator: None,
+            seal: Default::default(),
+        };
+        TcpSource::new(&config, 2 << 20)
+    }
+
+    fn sink(&self) -> TcpSink {
+        let config = GiveTcp {
+            name: "in".parse().unwrap(),
+            address: self.collector.address.to_string(),
+            answer_seconds: 20.0,
+            events: Events::default(),
+        };
+        TcpSink::new(&config)
+    }
+
+    fn put(&mut self, items: &[Bytes]) {
+        self.output.put(items);
+    }
+
+    fn given(&self) -> Vec<Bytes> {
+        self.collector.got()
+    }
+
+    fn is_clear(&self) -> bool {
+        // The answers are on their way.
+        let begun = std::time::Instant::now();
+        while self.output.unanswered() > 0 && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.output.unanswered() == 0
+    }
+}
+
 macro_rules! conform {
+    ($($test:ident)*; of_any: $($any:ident)*) => {
+        mod tcp_door {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $any() {
+                super::suite::$any::<super::BehindTcp>().await;
+            })*
+        }
+        conform! { $($test)* $($any)* }
+    };
     ($($test:ident)*) => {
         mod redis_door {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -437,17 +506,19 @@ macro_rules! conform {
 }
 
 conform! {
-    items_come_in_order_and_byte_for_byte
-    a_waiting_take_wakes
-    limits_hold_and_a_larger_item_comes_alone
-    large_items_pass
-    uncommitted_items_come_again
     committed_items_never_come_again
     equal_items_are_each_an_item
     a_dropped_take_loses_nothing
     what_is_given_arrives_in_order_with_the_mark
     an_empty_give_may_be_the_first
-    a_dropped_give_is_done_once_or_not
+    a_dropped_give_is_done_once_or_not;
+    // Without a position, too.
+    of_any:
+    items_come_in_order_and_byte_for_byte
+    a_waiting_take_wakes
+    limits_hold_and_a_larger_item_comes_alone
+    large_items_pass
+    uncommitted_items_come_again
 }
 
 /// Not a test: `cargo test --release --test doors -- --ignored --nocapture`.

@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 
 use super::{CliError, Options};
 use crate::config::{self, Config, read_key_file};
+use crate::intelmq::{probe_collector, probe_listen};
 use crate::net::Net;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
 
@@ -77,9 +78,50 @@ fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
 
 /// Redis servers and peers, all at once.
 async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
-    let (redis, peers) = tokio::join!(intelmq::redis(config), peers(config));
+    let (redis, tcp, peers) = tokio::join!(intelmq::redis(config), tcp(config), peers(config));
     findings.extend(redis);
+    findings.extend(tcp);
     findings.extend(peers);
+}
+
+/// Where IntelMQ's TCP bots meet the relay.
+async fn tcp(config: &Config) -> Vec<Finding> {
+    // Then the doors' addresses are in use, and should be.
+    let runs = UnixStream::connect(socket(&config.node.data)).await.is_ok();
+    let mut findings = Vec::new();
+    for door in &config.take.tcp {
+        let what = format!("door {}", door.name);
+        for address in &door.listen {
+            findings.push(match probe_listen(*address) {
+                Ok(true) if runs => Finding::problem(
+                    what.clone(),
+                    format!(
+                        "the running node does not listen at {address}\n  reload it, or look into its log: it says why"
+                    ),
+                ),
+                Ok(true) => Finding::ok(format!("{what}: TCP, {address} is free")),
+                Ok(false) if runs => Finding::ok(format!("{what}: TCP, {address} is in use, as the node runs")),
+                Ok(false) => Finding::problem(
+                    what.clone(),
+                    format!(
+                        "something else listens at {address}\n  stop it (a collector of IntelMQ's, another relay), or \
+                         choose another port in listen of the door"
+                    ),
+                ),
+                Err(error) => Finding::problem(what.clone(), error.to_string()),
+            });
+        }
+    }
+    findings.extend(
+        join_all(config.give.tcp.iter().map(|door| async move {
+            match probe_collector(&door.address).await {
+                Ok(()) => Finding::ok(format!("door {}: TCP, a collector at {}", door.name, door.address)),
+                Err(error) => Finding::problem(format!("door {}", door.name), error.to_string()),
+            }
+        }))
+        .await,
+    );
+    findings
 }
 
 /// A running node says how its links stand; without one, each peer is called.

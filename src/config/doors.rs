@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use super::size;
+use super::{GiveTcp, TakeTcp, size};
 use crate::envelope::{Kind, Name, Shape, Tlp};
 
 /// `[take]`: the sources.
@@ -15,6 +15,8 @@ pub struct Take {
     pub redis: Vec<TakeRedis>,
     /// `[[take.files]]`
     pub files: Vec<TakeFiles>,
+    /// `[[take.tcp]]`
+    pub tcp: Vec<TakeTcp>,
 }
 
 /// `[give]`: the sinks.
@@ -25,6 +27,8 @@ pub struct Give {
     pub redis: Vec<GiveRedis>,
     /// `[[give.files]]`
     pub files: Vec<GiveFiles>,
+    /// `[[give.tcp]]`
+    pub tcp: Vec<GiveTcp>,
 }
 
 /// How to reach a Redis server: as IntelMQ's `*_pipeline_{host,port,db,password}`.

@@ -12,6 +12,7 @@ mod key_file;
 mod parse;
 mod peer_list;
 mod size;
+mod tcp;
 
 pub use doors::{
     Events, Give, GiveFiles, GiveRedis, Harmonization, IdKind, Password, Redis, Seal, Take, TakeFiles, TakeRedis,
@@ -19,6 +20,7 @@ pub use doors::{
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
+pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;
 use std::path::PathBuf;

@@ -90,7 +90,9 @@ impl Config {
         paths.extend([&mut self.node.key, &mut self.node.data]);
         let files = self.give.files.iter_mut();
         let files = files.map(|door| (&mut door.events, Some(&mut door.directory)));
-        let doors = files.chain(self.give.redis.iter_mut().map(|door| (&mut door.events, None)));
+        let redis = self.give.redis.iter_mut().map(|door| &mut door.events);
+        let others = redis.chain(self.give.tcp.iter_mut().map(|door| &mut door.events));
+        let doors = files.chain(others.map(|events| (events, None)));
         for (events, directory) in doors {
             paths.extend(directory);
             if let Harmonization::File(path) = &mut events.harmonization {

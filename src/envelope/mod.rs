@@ -9,6 +9,7 @@
 //! ```
 
 mod header;
+mod hierarchy;
 mod id;
 pub(crate) mod json;
 mod merkle;

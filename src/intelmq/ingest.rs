@@ -154,6 +154,7 @@ impl Intake {
             return Err(format!("{} bytes, more than limits.envelope_bytes = {}", item.len(), bounds.bytes));
         }
         let mut message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        message.flatten(bounds).map_err(|error| error.to_string())?;
         if let (Some(origin), Some(id)) = (&message.origin, message.id) {
             if self.gate.knows(origin, id) {
                 return Ok(None);

@@ -5,7 +5,8 @@
 //!
 //! Both directions are exactly once over kill -9 of either side, by the same means: *the position travels with the
 //! data*. A source says where it stands after a batch, and that position is committed with the batch's events; a sink
-//! writes the position beside the data, in one atomic step.
+//! writes the position beside the data, in one atomic step. TCP has no place for a position: there, both are at least
+//! once.
 
 mod botnet;
 mod deliver;
@@ -13,6 +14,7 @@ mod files;
 mod fit;
 mod ingest;
 mod redis;
+mod tcp;
 
 pub use botnet::{Botnet, Reader};
 pub use deliver::{Again, Deliver, Outlet, Step};
@@ -20,6 +22,7 @@ pub use files::{FilesSink, FilesSource};
 pub use fit::Fit;
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{Keeps, Probe, RedisSink, RedisSource, probe as probe_redis};
+pub use tcp::{TcpSink, TcpSource, probe_collector, probe_listen};
 
 use bytes::Bytes;
 use uuid::Uuid;

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::envelope::{Name, Shape};
 use crate::intelmq::{
     Deliver, FilesSink, FilesSource, Fit, Ingest, Intake, Outlet, RedisSink, RedisSource, Sink, Source, Step,
-    TakenCounts,
+    TakenCounts, TcpSink, TcpSource,
 };
 use crate::net::now;
 use crate::store::{Cursor, StoreError};
@@ -25,12 +25,15 @@ use crate::store::{Cursor, StoreError};
 enum Take {
     Redis(config::TakeRedis),
     Files(config::TakeFiles),
+    /// With the longest text that is taken.
+    Tcp(config::TakeTcp, usize),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Give {
     Redis(config::GiveRedis),
     Files(config::GiveFiles),
+    Tcp(config::GiveTcp),
 }
 
 /// The doors that are open.
@@ -49,10 +52,13 @@ impl Doors {
     pub(super) async fn apply(&mut self, core: &Arc<Core>, board: &Board, config: &Config) -> Result<(), StoreError> {
         let redis = config.take.redis.iter().map(|door| (door.name.clone(), Take::Redis(door.clone())));
         let files = config.take.files.iter().map(|door| (door.name.clone(), Take::Files(door.clone())));
-        let takes: BTreeMap<Name, Take> = redis.chain(files).collect();
+        let most = config.limits.envelope_bytes;
+        let tcp = config.take.tcp.iter().map(|door| (door.name.clone(), Take::Tcp(door.clone(), most)));
+        let takes: BTreeMap<Name, Take> = redis.chain(files).chain(tcp).collect();
         let redis = config.give.redis.iter().map(|door| (door.name.clone(), Give::Redis(door.clone())));
         let files = config.give.files.iter().map(|door| (door.name.clone(), Give::Files(door.clone())));
-        let gives: BTreeMap<Name, Give> = redis.chain(files).collect();
+        let tcp = config.give.tcp.iter().map(|door| (door.name.clone(), Give::Tcp(door.clone())));
+        let gives: BTreeMap<Name, Give> = redis.chain(files).chain(tcp).collect();
         for gone in close_others(&mut self.sources, &takes).await {
             board.forget_source(&gone);
             self.hands.remove(&gone);
@@ -114,6 +120,7 @@ fn open_source(
     let seal = match &take {
         Take::Redis(config) => &config.seal,
         Take::Files(config) => &config.seal,
+        Take::Tcp(config, _) => &config.seal,
     };
     let (sealer, gate) = (core.sealer.clone(), core.gate.clone());
     let intake = Arc::new(Intake { door: door.clone(), seal: seal.clone(), sealer, gate, now });
@@ -122,6 +129,7 @@ fn open_source(
     match &take {
         Take::Redis(config) => ingest(core, counts, RedisSource::new(config, position), intake, take.clone()),
         Take::Files(config) => ingest(core, counts, FilesSource::new(config, position), intake, take.clone()),
+        Take::Tcp(config, most) => ingest(core, counts, TcpSource::new(config, *most), intake, take.clone()),
     }
 }
 
@@ -150,6 +158,7 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
     let fit = match &give {
         Give::Redis(config) => Fit::new(&config.events, Shape::Extra),
         Give::Files(config) => Fit::new(&config.events, Shape::Iep04),
+        Give::Tcp(config) => Fit::new(&config.events, Shape::Extra),
     };
     let (again, asked) = mpsc::channel(AGAIN);
     hands.put(door.clone(), Hand::Sink(again));
@@ -166,6 +175,7 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
     match &give {
         Give::Redis(config) => deliver(core, RedisSink::new(config, &core.sealer.name), outlet, give.clone()),
         Give::Files(config) => deliver(core, FilesSink::new(config), outlet, give.clone()),
+        Give::Tcp(config) => deliver(core, TcpSink::new(config), outlet, give.clone()),
     }
 }
 

@@ -15,6 +15,9 @@ pub(super) fn check(config: &Config, found: &mut Found) {
     for (i, door) in config.take.files.iter().enumerate() {
         seal(&door.seal, &format!("take.files.{i}.seal"), found);
     }
+    for (i, door) in config.take.tcp.iter().enumerate() {
+        seal(&door.seal, &format!("take.tcp.{i}.seal"), found);
+    }
 }
 
 fn names(config: &Config, found: &mut Found) {
@@ -22,7 +25,9 @@ fn names(config: &Config, found: &mut Found) {
     let doors = (take.redis.iter().enumerate().map(|(i, door)| (format!("take.redis.{i}.name"), &door.name)))
         .chain(take.files.iter().enumerate().map(|(i, door)| (format!("take.files.{i}.name"), &door.name)))
         .chain(give.redis.iter().enumerate().map(|(i, door)| (format!("give.redis.{i}.name"), &door.name)))
-        .chain(give.files.iter().enumerate().map(|(i, door)| (format!("give.files.{i}.name"), &door.name)));
+        .chain(give.files.iter().enumerate().map(|(i, door)| (format!("give.files.{i}.name"), &door.name)))
+        .chain(take.tcp.iter().enumerate().map(|(i, door)| (format!("take.tcp.{i}.name"), &door.name)))
+        .chain(give.tcp.iter().enumerate().map(|(i, door)| (format!("give.tcp.{i}.name"), &door.name)));
     let mut names = Unique::new();
     for (place, name) in doors {
         if names.claim(name, "").is_some() {

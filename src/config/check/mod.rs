@@ -5,6 +5,7 @@
 
 mod doors;
 mod numbers;
+mod tcp;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -29,6 +30,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     peers(config, &mut found);
     origins(config, &mut found);
     doors::check(config, &mut found);
+    tcp::check(config, &mut found);
     found.0
 }
 

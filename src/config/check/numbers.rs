@@ -56,6 +56,12 @@ fn door_bounds(config: &Config, found: &mut Found) {
     for (i, door) in config.give.redis.iter().enumerate() {
         within(found, &format!("give.redis.{i}.high_water"), door.high_water, 1..=u64::from(u32::MAX));
     }
+    for (i, door) in config.take.tcp.iter().enumerate() {
+        within(found, &format!("take.tcp.{i}.max_connections"), door.max_connections, 1..=4_096);
+    }
+    for (i, door) in config.give.tcp.iter().enumerate() {
+        within(found, &format!("give.tcp.{i}.answer_seconds"), door.answer_seconds, SECONDS);
+    }
     for (i, door) in config.give.files.iter().enumerate() {
         within(found, &format!("give.files.{i}.rotate_bytes"), door.rotate_bytes, 1..=1 << 50);
         within(found, &format!("give.files.{i}.rotate_seconds"), door.rotate_seconds, 1..=366 * 86_400);
