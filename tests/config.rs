@@ -122,6 +122,7 @@ fn the_example_shows_the_defaults() {
     assert!(with.take.files[0].taken.take().is_some());
     assert!(with.take.tcp[0].separator.take().is_some());
     assert_eq!(with.give.redis[0].events.shape.take(), Some(Shape::Extra));
+    assert_eq!(with.give.tcp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with, without);
     assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
