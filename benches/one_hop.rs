@@ -7,26 +7,24 @@
 
 #![allow(clippy::unwrap_used)] // What fails here is to stop it.
 
+#[path = "support/nodes.rs"]
+mod nodes;
 #[path = "../tests/support/redis.rs"]
 #[allow(dead_code)]
 mod server;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use intelmq_relay::config::{make_key_file, read_key_file};
 use intelmq_relay::envelope::Tlp;
 use intelmq_relay::sample::Events;
-use rustix::process::{Pid, Signal, kill_process};
+use nodes::{Place, Relay};
 use serde_json::Value;
 
 /// Messages that are pushed or compared at once.
 const AT_ONCE: usize = 1000;
 /// How long all may take without one more event.
 const STANDSTILL: Duration = Duration::from_secs(60);
-const RELAY: &str = env!("CARGO_BIN_EXE_intelmq-relay");
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -141,84 +139,7 @@ fn take(socket: &str) -> String {
 fn give(socket: &str, events: usize) -> String {
     let high = 2 * events;
     format!(
-        "[[give.redis]]\nname = \"out\"\nqueue = \"to-b\"\nhigh_water = {high}\nserver = {{ host = \"{socket}\" }}\n"
+        "[[give.redis]]\nname = \"out\"\nqueue = \"to-b\"\nhigh_water = {high}\n\
+         server = {{ host = \"{socket}\" }}\nevents = {{ shape = \"typed\", harmonization = \"builtin\" }}\n"
     )
-}
-
-/// A node's folder.
-struct Place {
-    folder: PathBuf,
-    key: String,
-}
-
-impl Place {
-    fn new(folder: PathBuf) -> Place {
-        fs::create_dir(&folder).unwrap();
-        let file = folder.join("node.key");
-        let mut seed = [0; 32];
-        rand::Rng::fill_bytes(&mut rand::rng(), &mut seed);
-        make_key_file(&file, &seed).unwrap();
-        let key = read_key_file(&file).unwrap().key().to_string();
-        Place { folder, key }
-    }
-
-    fn configure(&self, name: &str, doors: &str, peer_key: &str, peer: &str, addresses: &str) {
-        let text = format!(
-            "[node]\nname = \"{name}\"\n[net]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n\
-             [[peer]]\nname = \"{peer}\"\nkey = \"{peer_key}\"\ngive = \"community\"\n{addresses}\n{doors}"
-        );
-        fs::write(self.folder.join("relay.toml"), text).unwrap();
-    }
-}
-
-/// A running relay. Dropping it ends the process.
-struct Relay {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Relay {
-    fn start(place: &Place) -> Relay {
-        let log = place.folder.join("log");
-        let mut command = Command::new(RELAY);
-        command.current_dir(&place.folder).args(["--log-format", "json", "run"]);
-        command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
-        let process =
-            command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().expect("the relay starts");
-        Relay { process, log }
-    }
-
-    /// The address that the system gave it: it is in the log when the node runs.
-    fn listening(&self) -> String {
-        let begun = Instant::now();
-        loop {
-            let log = fs::read_to_string(&self.log).unwrap();
-            if let Some(at) = log.find("/ip4/127.0.0.1/tcp/") {
-                let rest = &log[at..];
-                if let Some(end) = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/.".contains(c))) {
-                    return rest[..end].to_owned();
-                }
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "the relay does not listen:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// User and system time so far, of all threads.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        // After the name, which stands in brackets: state is field 3, utime 14, stime 15.
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / rustix::param::clock_ticks_per_second() as f64
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let _ = self.process.wait();
-    }
 }
