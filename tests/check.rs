@@ -35,7 +35,7 @@ fn check(node: &Relay, runtime: Option<&str>) -> (bool, String) {
 }
 
 const WIRED: &str = "
-global: {intelmqctl_check_orphaned_queues_ignore: [out, out-internal]}
+global: {intelmqctl_check_orphaned_queues_ignore: [out, out-internal, out-relay, 'relay:cert-a:to-in-queue:mark']}
 taxonomy: {parameters: {destination_queues: {_default: [out]}}}
 in: {enabled: true}
 ";
@@ -53,7 +53,7 @@ fn the_botnet_must_fit_the_doors() {
         (WIRED.replace("[out]}", "[other]}"), false, "no bot writes to it"),
         (WIRED.replace("in: {enabled: true}", "on: {enabled: true}"), false, "no bot reads it"),
         (WIRED.replace("in: {enabled: true}", "in: {enabled: false}"), true, "intelmqctl enable in"),
-        (WIRED.replace("[out, out-internal]", "[]"), true, "orphaned"),
+        (WIRED.replace("[out, out-internal, ", "["), true, "- out-internal"),
         (format!("{WIRED}thief: {{parameters: {{source_queue: out}}}}"), false, "thief reads it too"),
         ("taxonomy: [".to_owned(), false, "IntelMQ's"),
     ] {

@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use super::Finding;
 use crate::config::{self, Config};
+use crate::envelope::Name;
 use crate::intelmq::{Botnet, DoorError, Keeps, Probe, Reader, probe_redis};
 
 /// A door and its queue.
@@ -25,7 +26,7 @@ pub(super) async fn redis(config: &Config) -> Vec<Finding> {
     let doors: Vec<Door<'_>> = take.chain(give).collect();
     let probes = join_all(doors.iter().map(|door| probe_redis(door.server, door.queue))).await;
     let mut findings: Vec<Finding> = doors.iter().zip(probes).flat_map(|(door, probe)| queue(door, probe)).collect();
-    findings.extend(botnet(&doors));
+    findings.extend(botnet(&config.node.name, &doors));
     findings
 }
 
@@ -72,11 +73,15 @@ fn kept(keeps: Keeps) -> Option<(&'static str, &'static str)> {
 }
 
 /// What runtime.yaml says of the doors' queues, where there is one.
-fn botnet(doors: &[Door<'_>]) -> Vec<Finding> {
+fn botnet(node: &Name, doors: &[Door<'_>]) -> Vec<Finding> {
     let Some((file, botnet)) = Botnet::find().filter(|_| !doors.is_empty()) else { return Vec::new() };
     let file = file.display();
     match botnet {
-        Ok(botnet) => doors.iter().map(|door| wiring(door, &botnet, &file.to_string())).collect(),
+        Ok(botnet) => {
+            let file = file.to_string();
+            let wiring = doors.iter().map(|door| wiring(door, &botnet, &file));
+            wiring.chain(orphans(node, doors, &botnet, &file)).collect()
+        }
         Err(error) => vec![Finding::problem(
             format!("IntelMQ's {file}"),
             format!("{error}\n  let this user read it, or correct it (intelmqctl check)"),
@@ -100,15 +105,6 @@ fn wiring(door: &Door<'_>, botnet: &Botnet, file: &str) -> Finding {
                 format!("no bot writes to it\n  add {queue} to destination_queues of the bot whose events go out"),
             );
         }
-        if !botnet.ignores(queue) {
-            return Finding::note(
-                what,
-                format!(
-                    "`intelmqctl check` will call it orphaned while something waits in it\n  \
-                     add to `global`: intelmqctl_check_orphaned_queues_ignore: [{queue}, {queue}-internal]"
-                ),
-            );
-        }
         return Finding::ok(what);
     }
     match botnet.reader(queue) {
@@ -122,4 +118,26 @@ fn wiring(door: &Door<'_>, botnet: &Botnet, file: &str) -> Finding {
         }
         Some(_) => Finding::ok(what),
     }
+}
+
+/// `intelmqctl check` warns of every key that is no queue of a bot's.
+fn orphans(node: &Name, doors: &[Door<'_>], botnet: &Botnet, file: &str) -> Option<Finding> {
+    let keys = doors.iter().flat_map(|Door { name, queue, takes, .. }| {
+        if *takes {
+            vec![(*queue).to_owned(), format!("{queue}-internal"), format!("{queue}-relay")]
+        } else {
+            vec![format!("relay:{node}:{name}:mark")]
+        }
+    });
+    let keys: Vec<String> = keys.filter(|key| !botnet.ignores(key)).collect();
+    (!keys.is_empty()).then(|| {
+        let list: String = keys.iter().map(|key| format!("\n      - {key}")).collect();
+        Finding::note(
+            format!("keys of the doors and {file}"),
+            format!(
+                "`intelmqctl check` will call them orphaned; add\n  global:\n    \
+                 intelmqctl_check_orphaned_queues_ignore:{list}"
+            ),
+        )
+    })
 }
