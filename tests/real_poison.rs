@@ -145,8 +145,10 @@ fn is_new(field: &str) -> bool {
     NEW.iter().any(|(new, _)| *new == field)
 }
 
+type Change = fn(&mut Header);
+
 /// Sealed well, and nothing for a bot.
-const OTHER_MESSAGES: [(&str, fn(&mut Header)); 4] = [
+const OTHER_MESSAGES: [(&str, Change); 4] = [
     ("another format", |header| header.format = "n6".into()),
     ("a format without a name", |header| header.format = "-".into()),
     ("a withdrawal", |header| header.kind = Kind::Withdrawal),

@@ -226,7 +226,11 @@ fn python(folder: &Path) -> Command {
 fn as_nobody(command: &mut Command, folder: &Path) {
     command.env("INTELMQ_ROOT_DIR", folder);
     if rustix::process::geteuid().is_root() {
-        fs::write(folder.join("sitecustomize.py"), "import os\nos.geteuid = lambda: 1000\n").unwrap();
+        let file = folder.join("sitecustomize.py");
+        // Once: a bot that starts may be reading it.
+        if !file.exists() {
+            fs::write(file, "import os\nos.geteuid = lambda: 1000\n").unwrap();
+        }
         command.env("PYTHONPATH", folder);
     }
 }
