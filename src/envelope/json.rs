@@ -26,6 +26,7 @@ pub type Member<'a> = (Cow<'a, str>, &'a str);
 pub const TOO_DEEP: &str = "nested too deeply";
 
 /// Whether `text` is one complete value. Keys and strings are not decoded: lone surrogates pass.
+/// It may be as deep as a member's value in [`members`].
 pub fn complete(text: &str) -> Result<(), JsonError> {
     let mut scan = Scan { text: text.as_bytes(), at: 0 };
     scan.white();
@@ -397,6 +398,20 @@ mod tests {
         assert!(members(r#"{"\ud800":1}"#).is_err());
         assert!(members(r#"{"\ud800\u0041":1}"#).is_err());
         assert!(members(r#"{"\udc00":1}"#).is_err());
+    }
+
+    /// Else what was read could not be sealed.
+    #[test]
+    fn a_members_value_is_complete() {
+        let deep = format!("{{\"a\":{}}}", "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH));
+        for text in [r#"{"a":{"\ud800":1,"\ud800":{"b":NaN}}}"#, &deep] {
+            for (_, value) in members(text).unwrap().unwrap() {
+                assert_eq!(complete(value), Ok(()), "{value}");
+            }
+        }
+        for text in ["", "{", "1 2", "{\"a\":1}, \"b\": 2"] {
+            assert!(complete(text).is_err(), "{text}");
+        }
     }
 
     #[test]

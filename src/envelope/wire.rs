@@ -278,7 +278,7 @@ fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Resu
                 if salt.is_some() == seeded {
                     return Err(fault("it has a salt of its own exactly when no seed travels"));
                 }
-                json::members(value).map_err(|_| fault("its value is not JSON"))?;
+                json::complete(value).map_err(|_| fault("its value is not JSON"))?;
                 keys.push(*key);
             }
             WireField::Hidden(_) => hidden = true,

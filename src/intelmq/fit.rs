@@ -64,8 +64,10 @@ impl Fit {
     pub(super) fn text(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
         let header = envelope.header();
         let intelmq = header.format == "intelmq" && header.kind != Kind::Withdrawal;
-        // On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it.
-        if !intelmq && matches!(self.shape, Shape::Typed | Shape::Extra) {
+        // On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it. So
+        // does a report where an event is expected: an expert adds what reports have not.
+        let report = header.kind == Kind::Report && self.events.types.is_empty();
+        if (!intelmq || report) && matches!(self.shape, Shape::Typed | Shape::Extra) {
             return Err(Unfit::NoForm);
         }
         let Some(local) = self.format.as_ref().filter(|_| intelmq) else {

@@ -166,6 +166,10 @@ async fn ask_store(
     if !data.exists() {
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
+    // The store says nothing about it, and a node that starts just now must not find it in use.
+    if matches!(question.ask, Ask::Status) {
+        return Err(question::NOT_RUNNING.into());
+    }
     let store = Store::open(data, config).await.map_err(|error| error.to_string())?;
     // Nothing comes to a store that we hold, and while we hold it the node cannot start.
     let mut question = question.clone();

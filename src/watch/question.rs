@@ -10,7 +10,7 @@ use super::{Node, line};
 use crate::envelope::{Kind, Name, Shape};
 use crate::store::{Entry, ReadLimit, Store};
 
-const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
+pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
 const STEP: ReadLimit = ReadLimit { entries: 512, bytes: 1 << 20 };
 
 /// A question.

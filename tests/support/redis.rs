@@ -64,9 +64,10 @@ impl Redis {
     }
 
     /// Puts items into a queue as IntelMQ does.
-    pub fn push(&self, queue: &str, items: &[String]) {
+    pub fn push(&self, queue: &str, items: &[impl AsRef<[u8]>]) {
         let mut connection = self.connect();
         for some in items.chunks(500) {
+            let some: Vec<&[u8]> = some.iter().map(AsRef::as_ref).collect();
             redis::cmd("LPUSH").arg(queue).arg(some).exec(&mut connection).unwrap();
         }
     }
