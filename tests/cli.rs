@@ -161,3 +161,35 @@ fn the_demo_proves_that_nothing_is_lost() {
     let shown = expect(0, folder.path(), &["demo", "--events", "300"]);
     assert_eq!(shown.matches("300 of 300").count(), 3, "{shown}");
 }
+
+#[test]
+fn check_looks_where_tcp_bots_meet_the_relay() {
+    let folder = tempfile::tempdir().unwrap();
+    expect(0, folder.path(), &["init", "--name", "us"]);
+    let file = folder.path().join("relay.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let mine = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = mine.local_addr().unwrap();
+    let take = format!("[[take.tcp]]\nname = \"tcp-in\"\nlisten = \"{address}\"\n");
+    let give = format!("[[give.tcp]]\nname = \"tcp-out\"\naddress = \"{address}\"\n");
+
+    fs::write(&file, format!("{before}\n{take}")).unwrap();
+    let printed = expect(1, folder.path(), &["check"]);
+    assert!(
+        printed.contains(&format!("PROBLEM  door tcp-in\n         something else listens at {address}")),
+        "{printed}"
+    );
+    fs::write(&file, format!("{before}\n{give}")).unwrap();
+    let printed = expect(0, folder.path(), &["check"]);
+    assert!(printed.contains(&format!("ok       door tcp-out: TCP, a collector at {address}")), "{printed}");
+
+    drop(mine);
+    let printed = expect(1, folder.path(), &["check"]);
+    assert!(
+        printed.contains("PROBLEM  door tcp-out") && printed.contains("start IntelMQ's TCP collector"),
+        "{printed}"
+    );
+    fs::write(&file, format!("{before}\n{take}")).unwrap();
+    let printed = expect(0, folder.path(), &["check"]);
+    assert!(printed.contains(&format!("ok       door tcp-in: TCP, {address} is free")), "{printed}");
+}

@@ -122,6 +122,8 @@ async fn an_answer_comes_when_it_is_committed_and_not_before() {
     assert!(timeout(Duration::from_millis(200), stream.read(&mut byte)).await.is_err(), "an answer before its time");
     // What was not committed comes again.
     while taken.len() < 3 {
+        // What is held is there at once: the runtime must get to hear of the rest.
+        tokio::task::yield_now().await;
         taken = take(&mut source).await;
     }
     assert_eq!(taken, items(0, 0..3));
@@ -143,6 +145,7 @@ async fn nobodys_many_keep_out_anothers_one() {
     busy.write_all(&many).await.unwrap();
     let mut last = Vec::new();
     while last.len() < 4 {
+        tokio::task::yield_now().await;
         last = timeout(PATIENCE, source.take(TakeLimit { items: 4, ..ALL })).await.unwrap().unwrap().items;
     }
     assert!(last.contains(&Bytes::from_static(b"quiet")), "{last:?}");
@@ -225,7 +228,7 @@ async fn half_a_frame_is_waited_for_and_not_for_ever() {
         taken = source.take(ALL) => panic!("{taken:?}"),
         end = slow.read(&mut byte) => assert_eq!(end.unwrap_or(0), 0),
     }
-    assert!(begun.elapsed() >= Duration::from_secs(50), "{:?}", begun.elapsed());
+    assert!((50..90).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     // Who says nothing at all may stay.
     idle.write_all(&frame(b"at last")).await.unwrap();
     assert_eq!(source.take(ALL).await.unwrap().items, ["at last"]);
@@ -331,7 +334,6 @@ async fn texts_with_a_separator() {
 
 #[tokio::test(start_paused = true)]
 async fn who_reads_no_answers_gets_no_more_and_is_taken_all_the_same() {
-    const EVENTS: usize = 400_000;
     let address = address();
     let mut source = source(address);
     let stream = {
@@ -356,17 +358,17 @@ async fn who_reads_no_answers_gets_no_more_and_is_taken_all_the_same() {
     let (_read, mut write) = stream.into_split();
     let writing = tokio::spawn(async move {
         let many: Vec<u8> = frame(b"{}").repeat(1000);
-        for _ in 0..EVENTS / 1000 {
-            write.write_all(&many).await.unwrap();
-        }
-        write
+        while write.write_all(&many).await.is_ok() {}
     });
-    let mut count = 0;
-    while count < EVENTS {
-        count += source.take(ALL).await.unwrap().items.len();
+    // The system has room for millions of answers. Then the relay waits, for seconds; and then no more.
+    let (mut after, begun) = (0, tokio::time::Instant::now());
+    while after < 200_000 {
+        let taken = source.take(ALL).await.unwrap().items.len();
         source.committed().await.unwrap();
+        after += if begun.elapsed().is_zero() { 0 } else { taken };
     }
-    writing.await.unwrap();
+    assert!((5..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    writing.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -207,6 +207,48 @@ fn whatever_is_killed_nothing_is_lost() {
     assert!(doubled <= 2 + 2 * 256, "{doubled} are there twice");
 }
 
+/// Senders that keep on sending while the door is closed and opened again: what it had begun to store, it answers.
+#[test]
+fn stopping_and_reloading_doubles_nothing() {
+    let address = tcp::address();
+    let mut node = Relay::init("cert-a");
+    let configuration = node.configuration();
+    let with = |tag: usize| {
+        format!(
+            "{configuration}\n[[take.tcp]]\nname = \"in\"\nlisten = \"{address}\"\nseal = {{ tags = [\"t{tag}\"] }}"
+        )
+    };
+    node.configure(&with(0));
+    node.start();
+    let outputs: Vec<tcp::Output> = (0..4).map(|_| tcp::Output::to(address)).collect();
+    let total = 4 * 3000;
+    for (client, output) in outputs.iter().enumerate() {
+        let texts: Vec<_> =
+            (0..3000).map(|n| bytes::Bytes::from(format!("{{\"feed.name\": \"{client} {n}\"}}"))).collect();
+        output.put(&texts);
+    }
+    let left = || outputs.iter().map(tcp::Output::unanswered).sum::<usize>();
+    let mut reloads = 0;
+    while left() > 0 {
+        let before = left();
+        wait_until("some are answered", || left() < before || left() == 0);
+        reloads += 1;
+        node.configure(&with(reloads));
+        node.signal(Signal::HUP);
+    }
+    assert!(reloads > 2, "{reloads} reloads");
+    node.terminate();
+    let mut names: Vec<String> = node
+        .expect(0, &["export", "--shape", "bare"])
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["feed.name"].to_string())
+        .collect();
+    names.sort();
+    let all = names.len();
+    names.dedup();
+    assert_eq!((names.len(), all), (total, total));
+}
+
 /// The event in a report's `raw`.
 fn event_of(report: &Map<String, Value>) -> Map<String, Value> {
     serde_json::from_slice(&base64(report["raw"].as_str().unwrap())).unwrap()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
@@ -21,6 +22,8 @@ use crate::store::{Held, Quarantined, Store, StoreError};
 
 /// What is taken at once: one commit.
 const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
+/// How long what was taken may take to be durable, when the door is to be closed.
+const LAST: Duration = Duration::from_millis(300);
 /// Envelopes under one signature. More would cost a hash (32 bytes) more in each for every doubling.
 const BATCH: usize = 64;
 
@@ -72,25 +75,36 @@ pub struct Intake {
 }
 
 impl<S: Source> Ingest<S> {
-    /// Takes for ever. Returns only when the store can go on no more. Cancellation loses nothing: what was committed
-    /// and not acknowledged is recognised when the door opens again.
-    pub async fn run(self) -> StoreError {
+    /// Takes until it is stopped, then `None`, or until the store can go on no more. What was taken is committed and
+    /// acknowledged first, unless that takes long: some doors' other side would send it again.
+    pub async fn run(self, stop: CancellationToken) -> Option<StoreError> {
         let Ingest { mut source, intake, count } = self;
         let mut trouble = Trouble::new(intake.door.clone());
-        loop {
-            match source.take(LIMIT).await {
-                Ok(taken) => {
-                    trouble.over();
-                    match intake.commit(taken.items, taken.position).await {
-                        Ok(counts) => count(counts),
-                        Err(error) => return error,
+        let held_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST).await;
+        };
+        let work = async {
+            loop {
+                match stop.run_until_cancelled(source.take(LIMIT)).await? {
+                    Ok(taken) => {
+                        trouble.over();
+                        match intake.commit(taken.items, taken.position).await {
+                            Ok(counts) => count(counts),
+                            Err(error) => return Some(error),
+                        }
+                        if let Err(error) = source.committed().await {
+                            trouble.wait(&error).await;
+                        }
                     }
-                    if let Err(error) = source.committed().await {
-                        trouble.wait(&error).await;
-                    }
+                    Err(error) => trouble.wait(&error).await,
                 }
-                Err(error) => trouble.wait(&error).await,
             }
+        };
+        tokio::select! {
+            biased;
+            ended = work => ended,
+            () = held_up => None,
         }
     }
 }

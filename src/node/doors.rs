@@ -84,9 +84,8 @@ impl Doors {
     }
 
     pub(super) async fn stop_sources(&mut self) {
-        for (_, running) in std::mem::take(&mut self.sources) {
-            running.stop().await;
-        }
+        // All at once: each may finish what it has taken.
+        futures::future::join_all(std::mem::take(&mut self.sources).into_values().map(Running::stop)).await;
     }
 
     pub(super) async fn stop_sinks(&mut self) {
@@ -148,7 +147,7 @@ fn ingest<S: Source + 'static>(
         counts.quarantined += step.quarantined;
         progress.send_replace(());
     });
-    run(core, config, Ingest { source, intake, count }.run())
+    run(core, config, |stop| Ingest { source, intake, count }.run(stop))
 }
 
 /// Events of the quarantine that wait for a sink to try them again, at most.
@@ -180,15 +179,18 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
 }
 
 fn deliver<K: Sink + 'static>(core: &Core, sink: K, outlet: Outlet, config: Give) -> Running<Give> {
-    run(core, config, Deliver { sink, outlet }.run())
+    run(core, config, |stop| async move { stop.run_until_cancelled(Deliver { sink, outlet }.run()).await })
 }
 
-/// Runs a door's work until it is cancelled, or until the store cannot go on.
-fn run<C>(core: &Core, config: C, work: impl Future<Output = StoreError> + Send + 'static) -> Running<C> {
+/// Runs a door's work until it is stopped, or until the store cannot go on.
+fn run<C, W>(core: &Core, config: C, work: impl FnOnce(CancellationToken) -> W) -> Running<C>
+where
+    W: Future<Output = Option<StoreError>> + Send + 'static,
+{
     let cancel = CancellationToken::new();
-    let (cancelled, failed) = (cancel.clone(), core.failed.clone());
+    let (work, failed) = (work(cancel.clone()), core.failed.clone());
     let work = async move {
-        if let Some(error) = cancelled.run_until_cancelled(work).await {
+        if let Some(error) = work.await {
             // Full when another was faster: one reason is enough.
             let _ = failed.try_send(error);
         }

@@ -84,7 +84,8 @@ fn send(mut stream: TcpStream, waiting: &Mutex<VecDeque<Bytes>>, stopped: &Atomi
                 out.drain(..written);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return,
+            // There may be answers to read, before the end.
+            Err(_) => out.clear(),
         }
         let mut answers = [0; 512];
         match stream.read(&mut answers) {

@@ -27,6 +27,8 @@ const HALF: Duration = Duration::from_secs(60);
 /// gets no more. Shorter than the 15 seconds after which IntelMQ's output gives a connection up.
 const UNREAD: Duration = Duration::from_secs(5);
 
+/// Reads of a connection that is closed, at most.
+const SCRAPS: usize = 256;
 /// How long after it was held up the relay counts what it finds as having waited.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,19 @@ pub(super) struct Connection {
     unread: Option<Instant>,
     /// and when the last frame came.
     pub(super) active: Instant,
+}
+
+/// Answers that are on their way must arrive: the system takes them back when a connection is closed over something
+/// unread. What is thrown away here had no answer.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut scrap = [0; READ / 4];
+        for _ in 0..SCRAPS {
+            if !matches!(self.stream.try_read(&mut scrap), Ok(1..)) {
+                return;
+            }
+        }
+    }
 }
 
 /// What a look found.
