@@ -124,7 +124,6 @@ fn the_example_shows_the_defaults() {
     assert_eq!(with.give.redis[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.tcp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
-    assert_eq!(with.give.tcp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with, without);
     assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
 }
