@@ -103,7 +103,7 @@ fn keys() -> Vec<Case> {
         one("a key that IntelMQ has not", "foo", "1", Comes(r#""extra.foo":1"#)),
         one("a key as of another program", "src_ip", r#""192.0.2.9""#, Comes(r#""extra.src_ip":"192.0.2.9""#)),
         one("meta data that are none", "meta", r#"{"a": 1}"#, Held("IEP04")).sealed(Comes(r#""extra.meta":"#)),
-        one("a part of a key", "source", r#"{"ip": "192.0.2.2"}"#, Comes("extra.source")),
+        one("a key's part beside it", "source", r#"{"ip": "192.0.2.2"}"#, Held("twice")).sealed(Comes("extra.source")),
         one("a key that goes too deep", "source.ip.address", r#""192.0.2.2""#, Comes("extra.source.ip.address")),
         one("capitals in extra", "extra.Foo", "1", Comes(r#""extra.foo":1"#)),
         one("capitals in a known key", "Source.IP", r#""192.0.2.2""#, Comes(r#""extra.source.ip":"192.0.2.2""#)),
@@ -231,7 +231,7 @@ fn values() -> Vec<Case> {
         one("a hash that is none", "malware.hash.md5", &format!("\"{}\"", "0".repeat(201)), Held("malware.hash.md5")),
         one("a number as a name", "feed.name", "1", Comes(r#""feed.name":"1""#)),
         one("a list as a name", "feed.name", r#"["a"]"#, Held("feed.name")),
-        one("an object as status", "status", r#"{"a": 1}"#, Held("status")),
+        one("an object as status", "status", r#"{"a": 1}"#, Comes(r#""extra.status.a":1"#)).sealed(Held("status")),
         one("a transport that there is not", "protocol.transport", r#""pigeon""#, Held("protocol.transport")),
     ]
 }
