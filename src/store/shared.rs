@@ -135,6 +135,12 @@ impl Shared {
         self.free.store(bytes, Ordering::Relaxed);
     }
 
+    /// Holds the writer up before its next write, as a slow disk does, until it is dropped.
+    #[cfg(test)]
+    pub(super) fn hold_up(&self) -> std::sync::RwLockWriteGuard<'_, Option<Disk>> {
+        self.disk.write().unwrap()
+    }
+
     /// Fails once anything has failed.
     pub(super) fn usable(&self) -> Result<(), StoreError> {
         self.broken.get().cloned().map_or(Ok(()), Err)

@@ -495,7 +495,12 @@ async fn nothing_overtakes_what_a_full_disk_refused() {
     // Too large to go to the disk together with what comes after it.
     let large = Commit { cursors: cursor("large"), ..entries((2..20).map(|n| draft(n, 900_000))) };
     let small = Commit { cursors: cursor("small"), ..entries([draft(100, 100)]) };
-    let (large, small) = tokio::join!(store.commit(large), store.commit(small));
+    let mut both = std::pin::pin!(futures::future::join(store.commit(large), store.commit(small)));
+    // Both are handed in before anything is refused.
+    let slow = store.inner.shared.hold_up();
+    assert!(futures::FutureExt::now_or_never(&mut both).is_none());
+    drop(slow);
+    let (large, small) = both.await;
     assert!(matches!(large, Err(StoreError::Full { .. })), "{large:?}");
     assert!(matches!(small, Err(StoreError::Full { .. })), "{small:?}");
     assert_eq!((store.head(), store.cursor(&Cursor::Sink("it".parse().unwrap())).await.unwrap()), (1, None));
