@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::fit::{Fit, Unfit};
-use super::ingest::Trouble;
+use super::trouble::{HeldBack, Trouble};
 use super::{DoorError, Mark, Sink};
 use crate::accept::Gate;
 use crate::envelope::{Name, Sealed};
@@ -80,7 +80,8 @@ impl<K: Sink> Deliver<K> {
         let mut head = store.watch_head();
         let mut trouble = Trouble::new(outlet.door.clone());
         let place = Place { log: store.log_id(), given: None, quarantined: 0 };
-        let mut delivery = Delivery { sink, outlet, store, place, at: 0, again: 0 };
+        let held_back = HeldBack::default();
+        let mut delivery = Delivery { sink, outlet, store, place, at: 0, again: 0, held_back };
         loop {
             let error = match delivery.start().await {
                 Ok(Ok(())) => {
@@ -109,6 +110,7 @@ struct Delivery<K> {
     at: u64,
     /// As in the sink's [`Mark`].
     again: u64,
+    held_back: HeldBack,
 }
 
 /// Entries as the sink gets them.
@@ -215,12 +217,7 @@ impl<K: Sink> Delivery<K> {
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
         let Batch { texts, seqs, misfits, unfit } = self.batch(entries);
         let quarantined = misfits.len() as u64;
-        if let Some(Quarantined { reason, .. }) = misfits.first() {
-            warn!(
-                door = %self.outlet.door, events = quarantined, first = reason,
-                "events that IntelMQ could not take: kept in quarantine"
-            );
-        }
+        self.held_back.tell(&self.outlet.door, &misfits);
         if last > self.place.quarantined && quarantined > 0 {
             // Before the mark moves: what is kept twice is looked at twice, what is kept nowhere is lost.
             self.place.quarantined = last;

@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::debug;
 use uuid::Uuid;
 
-use super::{DoorError, Source, TakeLimit};
+use super::trouble::{HeldBack, Trouble};
+use super::{Source, TakeLimit};
 use crate::accept::{Gate, Own};
 use crate::config::{self, IdKind};
 use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
@@ -72,6 +73,8 @@ pub struct Intake {
     pub gate: Gate,
     /// The time of day, ms since 1970.
     pub now: fn() -> u64,
+    /// What is said of items that are no events.
+    pub held_back: HeldBack,
 }
 
 impl<S: Source> Ingest<S> {
@@ -125,10 +128,7 @@ impl Intake {
             }
         }
         let quarantined = quarantine.len() as u64;
-        // One line for all of them: a bot that writes nothing else would fill the log.
-        if let Some(Quarantined { reason, .. }) = quarantine.first() {
-            warn!(door = %self.door, items = quarantined, first = reason, "no events: kept in quarantine");
-        }
+        self.held_back.tell(&self.door, &quarantine);
         let position = Some((self.door.clone(), position));
         let own = Own { sealed: self.seal(drafts), position, quarantine, release: Vec::new() };
         let verdicts = self.gate.own(own, now).await?;
@@ -220,51 +220,6 @@ fn kept(item: Bytes, reason: String) -> (Bytes, String) {
         return (item, reason);
     }
     (item.slice(..KEPT), format!("{reason}; only the first {KEPT} bytes are kept"))
-}
-
-/// A door that does not open: waits, and says so once, and once when it is over.
-pub(super) struct Trouble {
-    door: Name,
-    said: Option<String>,
-    pause: Duration,
-}
-
-/// First and longest pause before a door is tried again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// The pause where only the operator can help.
-const OPERATOR_PAUSE: Duration = Duration::from_secs(30);
-
-impl Trouble {
-    pub(super) fn new(door: Name) -> Trouble {
-        Trouble { door, said: None, pause: PAUSE.0 }
-    }
-
-    pub(super) async fn wait(&mut self, error: &DoorError) {
-        let text = error.to_string();
-        let pause = match error {
-            DoorError::Retry(_) => {
-                let pause = self.pause;
-                self.pause = (pause * 2).min(PAUSE.1);
-                pause
-            }
-            DoorError::Operator(_) => OPERATOR_PAUSE,
-        };
-        if self.said.as_ref() != Some(&text) {
-            match error {
-                DoorError::Retry(_) => warn!(door = %self.door, "{text}; trying again"),
-                DoorError::Operator(_) => error!(door = %self.door, "{text}"),
-            }
-            self.said = Some(text);
-        }
-        tokio::time::sleep(pause).await;
-    }
-
-    pub(super) fn over(&mut self) {
-        self.pause = PAUSE.0;
-        if self.said.take().is_some() {
-            info!(door = %self.door, "the door is open again");
-        }
-    }
 }
 
 #[cfg(test)]

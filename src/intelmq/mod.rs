@@ -15,6 +15,7 @@ mod fit;
 mod ingest;
 mod redis;
 mod tcp;
+mod trouble;
 
 pub use botnet::{Botnet, Reader};
 pub use deliver::{Again, Deliver, Outlet, Step};
@@ -23,6 +24,7 @@ pub use fit::Fit;
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{Keeps, Probe, RedisSink, RedisSource, probe as probe_redis};
 pub use tcp::{TcpSink, TcpSource, probe_collector, probe_listen};
+pub use trouble::HeldBack;
 
 use bytes::Bytes;
 use uuid::Uuid;

@@ -14,7 +14,7 @@ use super::{Core, Running, lock};
 use crate::config::{self, Config};
 use crate::envelope::{Name, Shape};
 use crate::intelmq::{
-    Deliver, FilesSink, FilesSource, Fit, Ingest, Intake, Outlet, RedisSink, RedisSource, Sink, Source, Step,
+    Deliver, FilesSink, FilesSource, Fit, HeldBack, Ingest, Intake, Outlet, RedisSink, RedisSource, Sink, Source, Step,
     TakenCounts, TcpSink, TcpSource,
 };
 use crate::net::now;
@@ -122,7 +122,8 @@ fn open_source(
         Take::Tcp(config, _) => &config.seal,
     };
     let (sealer, gate) = (core.sealer.clone(), core.gate.clone());
-    let intake = Arc::new(Intake { door: door.clone(), seal: seal.clone(), sealer, gate, now });
+    let intake =
+        Arc::new(Intake { door: door.clone(), seal: seal.clone(), sealer, gate, now, held_back: HeldBack::default() });
     hands.put(door.clone(), Hand::Source(intake.clone()));
     let counts = board.source(&door);
     match &take {
