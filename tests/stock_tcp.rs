@@ -182,7 +182,7 @@ fn whatever_is_killed_nothing_is_lost() {
     let all = events("killed", 1500);
     push(&here, "flat-queue", &all);
     // Patient enough for a node that is away for a moment.
-    let _output = Bot::output(&here, "flat", address, json!({"error_max_retries": 1000, "error_retry_delay": 0}));
+    let _output = Bot::output(&here, "flat", address, json!({"error_max_retries": 1000, "error_retry_delay": 1}));
     let _collecting = Bot::collector(&there, collector);
     for round in 1..=4 {
         wait_until("some arrive", || there.length("json-queue") >= round * 200);
