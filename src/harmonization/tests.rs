@@ -20,6 +20,16 @@ fn assert_misfit(text: &str, key: &str, reason: &str) {
     assert!(misfit.key == key && misfit.reason.contains(reason), "{text}: {misfit:?}");
 }
 
+#[test]
+fn the_events_that_we_make_are_ones_of_intelmqs() {
+    for text in crate::sample::Events::new(7).take(3_000) {
+        let members = json::members(&text).unwrap().unwrap();
+        let members = members.iter().map(|(key, value)| (&**key, *value)).filter(|(key, _)| *key != "__type");
+        let fitted = Format::builtin().fit(Kind::Event, members.clone()).unwrap();
+        assert!(fitted.iter().map(|(key, value)| (&**key, &**value)).eq(members), "{text}\n{fitted:?}");
+    }
+}
+
 /// The format with some fields only.
 fn small(fields: &str) -> Result<Format, FormatError> {
     Format::parse(&format!(r#"{{"event": {{{fields}}}, "report": {{"raw": {{"type": "Base64"}}}}}}"#))

@@ -13,7 +13,7 @@ pub(super) fn describe(draft: &mut Draft) {
         80..86 => phishing(draft),
         86..90 => ddos(draft),
         90..96 => scanner(draft),
-        96..98 => dropzone(draft),
+        96..98 => data_leak(draft),
         _ => c2_server(draft),
     }
 }
@@ -325,13 +325,13 @@ fn scanner(draft: &mut Draft) {
     draft.raw();
 }
 
-fn dropzone(draft: &mut Draft) {
+fn data_leak(draft: &mut Draft) {
     feed(draft, "CERT.PL", "N6 Stomp Stream", "", "70.0");
     source(draft);
     let (host, hex) = (draft.dice.host(), draft.dice.hex(64));
     draft.cell("source.url", "url", format_args!("http://{host}/panel/logs/{hex}.zip"));
     draft.cell("malware.hash.sha256", "sha256", hex);
-    class(draft, "other", "dropzone", "credential dump");
+    class(draft, "information-content-security", "data-leak", "credential dump");
     draft.text("comment", "Upload from stealer, first line: C:\\Users\\Jürgen\\AppData");
     draft.raw();
 }

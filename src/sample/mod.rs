@@ -137,7 +137,7 @@ mod tests {
             "ddos",
             "brute-force",
             "blacklist",
-            "dropzone",
+            "data-leak",
             "c2-server",
         ];
         for kind in kinds {
