@@ -123,13 +123,14 @@ fn the_example_shows_the_defaults() {
     assert!(with.take.tcp[0].separator.take().is_some());
     assert_eq!(with.give.redis[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.tcp[0].events.shape.take(), Some(Shape::Extra));
+    assert_eq!(with.give.amqp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with, without);
     assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
 }
 
 /// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 18] = [
     "",
     "[node]",
     "[net]",
@@ -146,8 +147,10 @@ const TABLES: [&str; 16] = [
     "[[give.files]]",
     "[[take.tcp]]",
     "[[give.tcp]]",
+    "[[take.amqp]]",
+    "[[give.amqp]]",
 ];
-const SUBTABLES: [(&str, &str); 8] = [
+const SUBTABLES: [(&str, &str); 12] = [
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
     ("[take.files.seal]", "[[take.files]]"),
@@ -156,10 +159,22 @@ const SUBTABLES: [(&str, &str); 8] = [
     ("[give.files.events]", "[[give.files]]"),
     ("[take.tcp.seal]", "[[take.tcp]]"),
     ("[give.tcp.events]", "[[give.tcp]]"),
+    ("[take.amqp.server]", "[[take.amqp]]"),
+    ("[take.amqp.seal]", "[[take.amqp]]"),
+    ("[give.amqp.server]", "[[give.amqp]]"),
+    ("[give.amqp.events]", "[[give.amqp]]"),
 ];
 /// Tables of which the example shows the keys elsewhere, and says so.
-const SHOWN_ELSEWHERE: [&str; 5] =
-    ["[take.files.seal]", "[give.redis.server]", "[give.files.events]", "[take.tcp.seal]", "[give.tcp.events]"];
+const SHOWN_ELSEWHERE: [&str; 8] = [
+    "[take.files.seal]",
+    "[give.redis.server]",
+    "[give.files.events]",
+    "[take.tcp.seal]",
+    "[give.tcp.events]",
+    "[take.amqp.seal]",
+    "[give.amqp.server]",
+    "[give.amqp.events]",
+];
 
 /// What serde says it would have expected in this table.
 fn keys_of(header: &str, parent: &str) -> BTreeSet<String> {
@@ -358,6 +373,32 @@ fn refuses_doors_in_each_others_way() {
                 "doors in and i2",
             ),
             ("[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {}", 10, 9, "in circles"),
+            ("[[take.amqp]]\nname = \"in\"\nqueue = \"x\"\nserver = {}", 9, 8, "two doors with the name in"),
+            ("[[take.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = { port = 0 }", 11, 19, "out of range"),
+            ("[[take.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = { vhost = \"\" }", 11, 20, "vhost has 0 bytes"),
+            ("[[give.amqp]]\nname = \"a\"\nqueue = \"x-internal\"\nserver = {}", 10, 9, "internal queue of a bot"),
+            ("[[take.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = { pasword = \"\" }", 11, 12, "unknown field"),
+            (
+                "[[take.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = {}\n\
+                 [[give.amqp]]\nname = \"b\"\nqueue = \"x\"\nserver = { host = \"localhost\" }",
+                14,
+                9,
+                "in circles",
+            ),
+            (
+                "[[take.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = {}\n\
+                 [[take.amqp]]\nname = \"b\"\nqueue = \"x\"\nserver = {}",
+                14,
+                9,
+                "it has one consumer",
+            ),
+            (
+                "[[give.amqp]]\nname = \"a\"\nqueue = \"x\"\nserver = {}\n\
+                 [[give.amqp]]\nname = \"b\"\nqueue = \"x\"\nserver = {}",
+                14,
+                9,
+                "every event would come twice",
+            ),
             (
                 "[[give.redis]]\nname = \"out\"\nqueue = \"b-queue-internal\"\nserver = {}",
                 10,

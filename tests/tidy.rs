@@ -29,6 +29,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
     ("idna", &["src/harmonization"]),
+    ("lapin", &["src/intelmq/amqp"]),
     ("libp2p", &["src/net"]),
     ("libp2p_stream", &["src/net"]),
     ("redis", &["src/intelmq/redis"]),

@@ -2,6 +2,7 @@
 //!
 //! Changes nothing, not even to try whether it could.
 
+mod amqp;
 mod intelmq;
 
 use std::fmt;
@@ -76,10 +77,12 @@ fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
     findings.extend(config.give.files.iter().map(|door| directory(&format!("door {}", door.name), &door.directory)));
 }
 
-/// Redis servers and peers, all at once.
+/// Servers, bots and peers, all at once.
 async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
-    let (redis, tcp, peers) = tokio::join!(intelmq::redis(config), tcp(config), peers(config));
+    let (redis, amqp, tcp, peers) =
+        tokio::join!(intelmq::redis(config), amqp::amqp(config), tcp(config), peers(config));
     findings.extend(redis);
+    findings.extend(amqp);
     findings.extend(tcp);
     findings.extend(peers);
 }
@@ -223,7 +226,13 @@ fn unreached(peer: &config::Peer, error: Option<&str>) -> String {
 fn passwords(file: &Path, config: &Config) -> Option<Finding> {
     let take = config.take.redis.iter().map(|door| &door.server);
     let mut servers = take.chain(config.give.redis.iter().map(|door| &door.server));
-    servers.find(|server| server.password.is_some())?;
+    let amqp = config.take.amqp.iter().map(|door| &door.server);
+    let mut brokers = amqp.chain(config.give.amqp.iter().map(|door| &door.server));
+    let secret = servers.any(|server| server.password.is_some())
+        || brokers.any(|broker| broker.password.0 != config::Amqp::GUEST);
+    if !secret {
+        return None;
+    }
     let mode = fs::metadata(file).ok()?.permissions().mode();
     let what = format!("passwords in {}", file.display());
     Some(if mode & 0o007 == 0 {

@@ -23,7 +23,7 @@ pub(super) enum Format {
 }
 
 /// What is logged where nothing else is said: libp2p's own lines repeat ours.
-const LEVEL: &str = "info,libp2p_swarm=warn";
+const LEVEL: &str = "info,libp2p_swarm=warn,lapin=off";
 
 /// Starts logging. `level` is a tracing filter; without one, `RELAY_LOG` has it, else it is `info`.
 pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), CliError> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{GiveTcp, TakeTcp, size};
+use super::{GiveAmqp, GiveTcp, TakeAmqp, TakeTcp, size};
 use crate::envelope::{Kind, Name, Shape, Tlp};
 
 /// `[take]`: the sources.
@@ -17,6 +17,8 @@ pub struct Take {
     pub files: Vec<TakeFiles>,
     /// `[[take.tcp]]`
     pub tcp: Vec<TakeTcp>,
+    /// `[[take.amqp]]`
+    pub amqp: Vec<TakeAmqp>,
 }
 
 /// `[give]`: the sinks.
@@ -29,6 +31,8 @@ pub struct Give {
     pub files: Vec<GiveFiles>,
     /// `[[give.tcp]]`
     pub tcp: Vec<GiveTcp>,
+    /// `[[give.amqp]]`
+    pub amqp: Vec<GiveAmqp>,
 }
 
 /// How to reach a Redis server: as IntelMQ's `*_pipeline_{host,port,db,password}`.

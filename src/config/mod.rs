@@ -6,6 +6,7 @@
 //! read their own section.
 
 mod address;
+mod amqp;
 mod check;
 mod doors;
 mod key_file;
@@ -14,6 +15,7 @@ mod peer_list;
 mod size;
 mod tcp;
 
+pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
 pub use doors::{
     Events, Give, GiveFiles, GiveRedis, Harmonization, IdKind, Password, Redis, Seal, Take, TakeFiles, TakeRedis,
 };

@@ -92,6 +92,7 @@ impl Config {
         let files = files.map(|door| (&mut door.events, Some(&mut door.directory)));
         let redis = self.give.redis.iter_mut().map(|door| &mut door.events);
         let others = redis.chain(self.give.tcp.iter_mut().map(|door| &mut door.events));
+        let others = others.chain(self.give.amqp.iter_mut().map(|door| &mut door.events));
         let doors = files.chain(others.map(|events| (events, None)));
         for (events, directory) in doors {
             paths.extend(directory);

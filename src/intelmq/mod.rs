@@ -6,8 +6,9 @@
 //! Both directions are exactly once over kill -9 of either side, by the same means: *the position travels with the
 //! data*. A source says where it stands after a batch, and that position is committed with the batch's events; a sink
 //! writes the position beside the data, in one atomic step. TCP has no place for a position: there, both are at least
-//! once.
+//! once; AMQP has none for a sink's.
 
+mod amqp;
 mod botnet;
 mod deliver;
 mod files;
@@ -17,6 +18,7 @@ mod redis;
 mod tcp;
 mod trouble;
 
+pub use amqp::{AmqpProbe, AmqpSink, AmqpSource, probe as probe_amqp};
 pub use botnet::{Botnet, Reader};
 pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};

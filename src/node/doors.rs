@@ -14,8 +14,8 @@ use super::{Core, Running, lock};
 use crate::config::{self, Config};
 use crate::envelope::{Name, Shape};
 use crate::intelmq::{
-    Deliver, FilesSink, FilesSource, Fit, HeldBack, Ingest, Intake, Outlet, RedisSink, RedisSource, Sink, Source, Step,
-    TakenCounts, TcpSink, TcpSource,
+    AmqpSink, AmqpSource, Deliver, FilesSink, FilesSource, Fit, HeldBack, Ingest, Intake, Outlet, RedisSink,
+    RedisSource, Sink, Source, Step, TakenCounts, TcpSink, TcpSource,
 };
 use crate::net::now;
 use crate::store::{Cursor, StoreError};
@@ -27,6 +27,7 @@ enum Take {
     Files(config::TakeFiles),
     /// With the longest text that is taken.
     Tcp(config::TakeTcp, usize),
+    Amqp(config::TakeAmqp),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,7 @@ enum Give {
     Redis(config::GiveRedis),
     Files(config::GiveFiles),
     Tcp(config::GiveTcp),
+    Amqp(config::GiveAmqp),
 }
 
 /// The doors that are open.
@@ -54,11 +56,13 @@ impl Doors {
         let files = config.take.files.iter().map(|door| (door.name.clone(), Take::Files(door.clone())));
         let most = config.limits.envelope_bytes;
         let tcp = config.take.tcp.iter().map(|door| (door.name.clone(), Take::Tcp(door.clone(), most)));
-        let takes: BTreeMap<Name, Take> = redis.chain(files).chain(tcp).collect();
+        let amqp = config.take.amqp.iter().map(|door| (door.name.clone(), Take::Amqp(door.clone())));
+        let takes: BTreeMap<Name, Take> = redis.chain(files).chain(tcp).chain(amqp).collect();
         let redis = config.give.redis.iter().map(|door| (door.name.clone(), Give::Redis(door.clone())));
         let files = config.give.files.iter().map(|door| (door.name.clone(), Give::Files(door.clone())));
         let tcp = config.give.tcp.iter().map(|door| (door.name.clone(), Give::Tcp(door.clone())));
-        let gives: BTreeMap<Name, Give> = redis.chain(files).chain(tcp).collect();
+        let amqp = config.give.amqp.iter().map(|door| (door.name.clone(), Give::Amqp(door.clone())));
+        let gives: BTreeMap<Name, Give> = redis.chain(files).chain(tcp).chain(amqp).collect();
         for gone in close_others(&mut self.sources, &takes).await {
             board.forget_source(&gone);
             self.hands.remove(&gone);
@@ -120,6 +124,7 @@ fn open_source(
         Take::Redis(config) => &config.seal,
         Take::Files(config) => &config.seal,
         Take::Tcp(config, _) => &config.seal,
+        Take::Amqp(config) => &config.seal,
     };
     let (sealer, gate) = (core.sealer.clone(), core.gate.clone());
     let intake =
@@ -130,6 +135,7 @@ fn open_source(
         Take::Redis(config) => ingest(core, counts, RedisSource::new(config, position), intake, take.clone()),
         Take::Files(config) => ingest(core, counts, FilesSource::new(config, position), intake, take.clone()),
         Take::Tcp(config, most) => ingest(core, counts, TcpSource::new(config, *most), intake, take.clone()),
+        Take::Amqp(config) => ingest(core, counts, AmqpSource::new(config, position), intake, take.clone()),
     }
 }
 
@@ -159,6 +165,7 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
         Give::Redis(config) => Fit::new(&config.events, Shape::Extra),
         Give::Files(config) => Fit::new(&config.events, Shape::Iep04),
         Give::Tcp(config) => Fit::new(&config.events, Shape::Extra),
+        Give::Amqp(config) => Fit::new(&config.events, Shape::Extra),
     };
     let (again, asked) = mpsc::channel(AGAIN);
     hands.put(door.clone(), Hand::Sink(again));
@@ -176,6 +183,7 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
         Give::Redis(config) => deliver(core, RedisSink::new(config, &core.sealer.name), outlet, give.clone()),
         Give::Files(config) => deliver(core, FilesSink::new(config), outlet, give.clone()),
         Give::Tcp(config) => deliver(core, TcpSink::new(config), outlet, give.clone()),
+        Give::Amqp(config) => deliver(core, AmqpSink::new(config), outlet, give.clone()),
     }
 }
 

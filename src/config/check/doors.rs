@@ -18,6 +18,9 @@ pub(super) fn check(config: &Config, found: &mut Found) {
     for (i, door) in config.take.tcp.iter().enumerate() {
         seal(&door.seal, &format!("take.tcp.{i}.seal"), found);
     }
+    for (i, door) in config.take.amqp.iter().enumerate() {
+        seal(&door.seal, &format!("take.amqp.{i}.seal"), found);
+    }
 }
 
 fn names(config: &Config, found: &mut Found) {
@@ -27,7 +30,9 @@ fn names(config: &Config, found: &mut Found) {
         .chain(give.redis.iter().enumerate().map(|(i, door)| (format!("give.redis.{i}.name"), &door.name)))
         .chain(give.files.iter().enumerate().map(|(i, door)| (format!("give.files.{i}.name"), &door.name)))
         .chain(take.tcp.iter().enumerate().map(|(i, door)| (format!("take.tcp.{i}.name"), &door.name)))
-        .chain(give.tcp.iter().enumerate().map(|(i, door)| (format!("give.tcp.{i}.name"), &door.name)));
+        .chain(give.tcp.iter().enumerate().map(|(i, door)| (format!("give.tcp.{i}.name"), &door.name)))
+        .chain(take.amqp.iter().enumerate().map(|(i, door)| (format!("take.amqp.{i}.name"), &door.name)))
+        .chain(give.amqp.iter().enumerate().map(|(i, door)| (format!("give.amqp.{i}.name"), &door.name)));
     let mut names = Unique::new();
     for (place, name) in doors {
         if names.claim(name, "").is_some() {
@@ -74,7 +79,7 @@ fn queues(config: &Config, found: &mut Found) {
     }
 }
 
-fn queue_name(queue: &str, place: &str, found: &mut Found) {
+pub(super) fn queue_name(queue: &str, place: &str, found: &mut Found) {
     if queue.is_empty() || queue.chars().any(|c| c.is_control() || c.is_whitespace()) {
         found.add(place, format!("{queue:?} is no queue of IntelMQ"), "name it as IntelMQ does: \"<bot-id>-queue\"");
     } else if queue.ends_with("-internal") {

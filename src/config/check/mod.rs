@@ -3,6 +3,7 @@
 //! Pure: takes a parsed [`Config`] with absolute paths, and names every place that contradicts another. Finding the
 //! line of a place is `parse`'s.
 
+mod amqp;
 mod doors;
 mod numbers;
 mod tcp;
@@ -31,6 +32,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     origins(config, &mut found);
     doors::check(config, &mut found);
     tcp::check(config, &mut found);
+    amqp::check(config, &mut found);
     found.0
 }
 

@@ -62,6 +62,9 @@ fn door_bounds(config: &Config, found: &mut Found) {
     for (i, door) in config.give.tcp.iter().enumerate() {
         within(found, &format!("give.tcp.{i}.answer_seconds"), door.answer_seconds, SECONDS);
     }
+    for (i, door) in config.give.amqp.iter().enumerate() {
+        within(found, &format!("give.amqp.{i}.high_water"), door.high_water, 1..=u64::from(u32::MAX));
+    }
     for (i, door) in config.give.files.iter().enumerate() {
         within(found, &format!("give.files.{i}.rotate_bytes"), door.rotate_bytes, 1..=1 << 50);
         within(found, &format!("give.files.{i}.rotate_seconds"), door.rotate_seconds, 1..=366 * 86_400);
