@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use intelmq_relay::config::{Config, ConfigError, Events, FirstContact, Limits, Mistake, Net, Policy, Share, Store};
-use intelmq_relay::envelope::Shape;
+use intelmq_relay::config::{
+    Config, ConfigError, Events, FirstContact, Limits, Matcher, Mistake, Net, Policy, Scalar, Share, Store,
+};
+use intelmq_relay::envelope::{Shape, Tlp};
 
 const EXAMPLE: &str = include_str!("../examples/relay.toml");
 const A: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
@@ -58,7 +60,7 @@ fn values_have_their_forms() {
     assert_eq!((config.net.dial_min_seconds, config.net.window_bytes), (2.0, 16 << 20));
     assert_eq!(config.store.log_bytes, 3 << 30);
     assert_eq!(config.peers[0].first_contact, FirstContact::Since("2026-01-31T11:00:00Z".parse().unwrap()));
-    assert_eq!((config.peers[0].give, config.peers[1].give), (Share::Community, Share::None));
+    assert_eq!((&config.peers[0].give, &config.peers[1].give), (&Share::Community, &Share::None));
     assert_eq!(config.peers[1].first_contact, FirstContact::All);
 }
 
@@ -125,13 +127,17 @@ fn the_example_shows_the_defaults() {
     assert_eq!(with.give.tcp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.amqp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
+    assert_eq!(with.peers[0].community.take(), Some(true));
+    assert!(with.rules.values_mut().flatten().all(|rule| rule.name.take().is_some() && rule.hide.take().is_some()));
     assert_eq!(with, without);
     assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
 }
 
 /// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "",
+    "[rules]",
+    "[[rules.members]]",
     "[node]",
     "[net]",
     "[store]",
@@ -150,7 +156,8 @@ const TABLES: [&str; 18] = [
     "[[take.amqp]]",
     "[[give.amqp]]",
 ];
-const SUBTABLES: [(&str, &str); 12] = [
+const SUBTABLES: [(&str, &str); 13] = [
+    ("[rules.members.fields]", "[[rules.members]]"),
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
     ("[take.files.seal]", "[[take.files]]"),
@@ -165,6 +172,8 @@ const SUBTABLES: [(&str, &str); 12] = [
     ("[give.amqp.events]", "[[give.amqp]]"),
 ];
 /// Tables of which the example shows the keys elsewhere, and says so.
+/// Tables whose keys are an operator's own: names of sets, and of fields.
+const NAMED_BY_OPERATORS: [&str; 2] = ["[rules]", "[rules.members.fields]"];
 const SHOWN_ELSEWHERE: [&str; 8] = [
     "[take.files.seal]",
     "[give.redis.server]",
@@ -190,7 +199,9 @@ fn keys_of(header: &str, parent: &str) -> BTreeSet<String> {
 fn the_example_has_every_key() {
     let shown: toml::Table = example_with_everything().parse().unwrap();
     let tables = TABLES.map(|header| (header, "")).into_iter().chain(SUBTABLES);
-    for (header, parent) in tables.filter(|(header, _)| !SHOWN_ELSEWHERE.contains(header)) {
+    for (header, parent) in
+        tables.filter(|(header, _)| !SHOWN_ELSEWHERE.contains(header) && !NAMED_BY_OPERATORS.contains(header))
+    {
         let mut table = &shown;
         for step in header.trim_matches(['[', ']']).split('.').filter(|step| !step.is_empty()) {
             let value = table.get(step).unwrap_or_else(|| panic!("the example has no {header}"));
@@ -213,8 +224,12 @@ fn the_list_of_tables_is_whole() {
                 (None, Some(inner)) => (format!("[[{path}]]"), inner),
                 (None, None) => continue,
             };
+            let named_by_operators = NAMED_BY_OPERATORS.contains(&&*header);
             found.insert(header);
-            walk(&path, inner, found);
+            // The names in [rules] are those of sets, with tables of ours under them.
+            if !named_by_operators || path == "rules" {
+                walk(&path, inner, found);
+            }
         }
     }
     let mut found = BTreeSet::from([String::new()]);
@@ -274,7 +289,18 @@ fn refuses_unknown_keys_and_wrong_types() {
             ("peer = 3", 4, 1, "unknown field `peer`"),
             ("[[peer]]\nname = \"a\"", 4, 1, "missing field `key`"),
             ("[[peer]]\nname = \"a\"\nkey = \"rsa\"", 6, 7, "12D3KooW"),
-            ("[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\ngive = \"all\"", 7, 8, "expected `none` or `community`"),
+            (
+                "[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\ngive = \"all\"",
+                7,
+                8,
+                "write \"none\", \"community\", or a list",
+            ),
+            (
+                "[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\ntake = \"community\"",
+                7,
+                8,
+                "write \"none\", \"all\", or a list",
+            ),
             (
                 "[[peer]]\nname = \"a\"\nkey = \"KEY-A\"\nfirst_contact = \"later\"",
                 7,
@@ -356,6 +382,79 @@ fn refuses_contradictions_among_nodes() {
     );
     let twice = "[[origin]]\nname = \"b\"\nkey = \"KEY-A\"\n[[origin]]\nname = \"b\"\nkey = \"KEY-B\"";
     refuses(HEAD, &[(twice, 8, 8, "two origins with the name b")]);
+}
+
+#[test]
+fn rules_are_read() {
+    let config = good(
+        "[node]\nname = \"us\"\n\
+         [[peer]]\nname = \"a\"\nkey = \"KEY-A\"\ngive = [\"never\", \"community\"]\ntake = [\"ours\", \"all\"]\n\
+         [[rules.never]]\nname = \"secret\"\ndo = \"poison\"\n\
+         fields = { \"feed.name\" = \"secret\", \"source.ip\".cidr = [\"192.0.2.0/24\", \"2001:db8::1\"] }\n\
+         [[rules.never]]\ndo = \"hide\"\nhide = \"raw\"\n\
+         # Ours.\n[[rules.ours]]\ndo = \"deny\"\norigin = \"us\"\nfrom = [\"a\"]\ntype = \"report\"\n\
+         tlp = [\"white\", \"GREEN\"]\nhops = [0, 2]\n\
+         [rules.ours.fields]\n\"source.fqdn\" = { suffix = \".EE.\" }\n\"source.port\" = { range = [1, 1023] }\n\
+         \"extra.n\" = [1, \"one\", true]\nraw = { present = false }",
+    );
+    let sets: Vec<(&str, Vec<usize>)> =
+        config.rules.iter().map(|(set, rules)| (set.as_str(), rules.iter().map(|rule| rule.line).collect())).collect();
+    assert_eq!(sets, [("never", vec![8, 12]), ("ours", vec![16])]);
+    assert_eq!(config.peers[0].give.to_string(), "never+community");
+    assert!(config.peers[0].is_community());
+    let ours = &config.rules[&"ours".parse().unwrap()][0];
+    assert_eq!((ours.hops, ours.tlp.as_deref()), (Some((0, 2)), Some(&[Tlp::Clear, Tlp::Green][..])));
+    assert_eq!(ours.fields["source.fqdn"], Matcher::Suffix(vec!["ee".into()]));
+    assert_eq!(ours.fields["source.port"], Matcher::Range(1.0, 1023.0));
+    let scalars = vec![Scalar::Number(1.0), Scalar::Text("one".into()), Scalar::Bool(true)];
+    assert_eq!(ours.fields["extra.n"], Matcher::Is(scalars));
+    assert_eq!(ours.fields["raw"], Matcher::Present(false));
+}
+
+#[test]
+fn refuses_rules_that_cannot_be_meant() {
+    let rule = |text: &str| format!("[[rules.r]]\n{text}");
+    let cases: &[(&str, usize, usize, &str)] = &[
+        ("name = \"x\"", 7, 1, "missing field `do`"),
+        ("do = \"allow\"\nfield = {}", 9, 1, "unknown field `field`"),
+        ("do = \"drop\"", 8, 6, "expected one of `allow`, `deny`, `poison`, `hide`"),
+        ("do = \"hide\"", 7, 1, "hides nothing"),
+        ("do = \"deny\"\nhide = \"raw\"", 9, 8, "nothing to hide"),
+        ("do = \"allow\"\nhide = \"classification.*\"", 9, 8, "cannot do without"),
+        ("do = \"allow\"\nhide = [\"raw\", \"*\"]", 9, 16, "cannot do without"),
+        ("do = \"allow\"\nhide = [\"\"]", 9, 9, "names no field"),
+        ("do = \"allow\"\norigin = \"b\"", 9, 10, "b is neither this node, nor a peer"),
+        ("do = \"allow\"\nfrom = [\"us\"]", 9, 8, "us is no peer"),
+        ("do = \"allow\"\nhops = [3, 1]", 9, 8, "write [1, 3]"),
+        ("do = \"allow\"\ntlp = \"PINK\"", 9, 7, "no TLP label"),
+        ("do = \"allow\"\ntags = []", 9, 8, "an empty list matches nothing"),
+        ("do = \"allow\"\ntags = 3", 9, 8, "a text in quotes"),
+        ("do = \"allow\"\nfields = { x = { cidr = \"192.0.2.1/24\" } }", 9, 16, "192.0.2.0/24 or 192.0.2.1 is meant"),
+        ("do = \"allow\"\nfields = { x = { cidr = \"example.org\" } }", 9, 16, "is no network"),
+        ("do = \"allow\"\nfields = { x = { suffix = \"*.ee\" } }", 9, 16, "is no domain"),
+        ("do = \"allow\"\nfields = { x = { range = [2, 1] } }", 9, 16, "[1, 2]"),
+        ("do = \"allow\"\nfields = { x = { regex = \"a\" } }", 9, 16, "is no condition"),
+        ("do = \"allow\"\nfields = { x = { prefix = \"a\", suffix = \"b\" } }", 9, 16, "one condition"),
+        ("do = \"allow\"\nfields = { x = { prefix = \"\" } }", 9, 16, "present = true"),
+        ("do = \"allow\"\nfields = { x = [] }", 9, 16, "an empty list"),
+        ("do = \"allow\"\nfields = { x = 2026-01-01 }", 9, 16, "not with datetime"),
+        ("do = \"allow\"\nfields = { \"extra.*\" = 1 }", 9, 10, "no name of a field"),
+        ("do = \"deny\"\n[[rules.r]]\ndo = \"allow\"", 9, 1, "the one in line 7 matches everything"),
+        ("do = \"deny\"\n[[rules.none]]\ndo = \"allow\"", 9, 1, "a word of its own"),
+    ];
+    for (text, line, column, part) in cases {
+        refuses(&format!("{HEAD}{PEER_A}"), &[(&rule(text), *line, *column, part)]);
+    }
+    refuses(
+        HEAD,
+        &[
+            (&format!("{PEER_A}give = [\"ours\"]"), 7, 9, "there is no set of rules ours"),
+            (&format!("{PEER_A}give = [\"community\", \"r\"]\n{}", rule("do = \"deny\"")), 7, 22, "never asked"),
+            (&format!("{PEER_A}take = [\"community\"]"), 7, 9, "there is no set of rules community"),
+            (&format!("{PEER_A}take = [\"r\"]\n{}", rule("do = \"hide\"\nhide = \"raw\"")), 7, 9, "kept as it comes"),
+            (&format!("{PEER_A}give = \"community\"\ncommunity = false"), 8, 13, "says that it is not"),
+        ],
+    );
 }
 
 #[test]

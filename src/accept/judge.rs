@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Bringer, Rules};
 use crate::envelope::{Envelope, Malformed, Name, Sealed, SeenKeys, Verifier};
 use crate::link::Verdict;
-use crate::policy::Reason;
+use crate::policy::{Reason, Terms};
 
 /// The judgement, before the store has the last word on duplicates.
 // Nearly all are good: boxing them would cost an allocation each to spare the few that are not.
@@ -65,7 +65,10 @@ pub(super) fn judge(
             return Judged::Bad(Verdict::BadSignature, None);
         }
     };
-    match rules.policy.admits(&sealed, &bringer.name) {
+    // A peer that was removed a moment ago brings nothing more.
+    let none = Terms::default();
+    let terms = rules.terms.get(&bringer.name).map_or(&none, |terms| terms);
+    match rules.policy.admits(&sealed, &bringer.name, terms) {
         Ok(()) => Judged::Good(sealed.with_hop(&rules.me)),
         Err(reason) => {
             // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
@@ -116,9 +119,12 @@ mod tests {
     use rand::SeedableRng;
     use uuid::Uuid;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::{Admit, RuleSets};
     use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
-    use crate::policy::Policy;
+    use crate::policy::{self, Policy};
 
     const NOW: u64 = 1_795_514_400_000;
     const DAY: u64 = 24 * 3600 * 1000;
@@ -131,13 +137,19 @@ mod tests {
         Secret::from_seed(&[n; 32])
     }
 
+    fn all() -> Terms {
+        Terms { take: policy::Rules::taken(&Admit::All, &RuleSets::new()), ..Terms::default() }
+    }
+
     fn rules() -> Rules {
+        let bringers = ["cert-at", "cert-ee", "me", "other", "nobody"];
         let origins = [("cert-at", 1), ("cert-ee", 2)].map(|(origin, n)| (name(origin), secret(n).key()));
         Rules {
             me: name("me"),
             key: secret(9).key(),
             origins: origins.into(),
             policy: Policy { me: name("me"), default_tlp: Tlp::Amber, hops: 16 },
+            terms: bringers.map(|bringer| (name(bringer), Arc::new(all()))).into(),
             bounds: Bounds { bytes: 4096, fields: 8, path: 4 },
             age: 10 * DAY,
             future: 600_000,

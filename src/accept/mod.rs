@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::envelope::{Bounds, Key, Name, Sealed, SeenKeys, Verifier};
 use crate::link::{Known, Offer, Standing, Verdict};
-use crate::policy::Policy;
+use crate::policy::{Policy, Terms};
 use crate::store::{Appended, Commit, Cursor, Draft, Quarantined, Remember, Store, StoreError};
 
 use judge::Judged;
@@ -37,8 +37,10 @@ pub struct Rules {
     pub key: Key,
     /// Whose seals we accept: peers and further origins, by name.
     pub origins: HashMap<Name, Key>,
-    /// What peers may bring.
+    /// What holds for all peers,
     pub policy: Policy,
+    /// and for each.
+    pub terms: HashMap<Name, Arc<Terms>>,
     /// What an envelope may measure.
     pub bounds: Bounds,
     /// Envelopes older than this are refused, ms.
@@ -326,7 +328,8 @@ mod tests {
         let me: Name = "me".parse().unwrap();
         let policy = Policy { me: me.clone(), default_tlp: Tlp::Amber, hops: 16 };
         let (key, bounds) = (Secret::from_seed(&[9; 32]).key(), Bounds::default());
-        let rules = Rules { me, key, origins: HashMap::new(), policy, bounds, age: 1, future: 1 };
+        let (origins, terms) = (HashMap::new(), HashMap::new());
+        let rules = Rules { me, key, origins, policy, terms, bounds, age: 1, future: 1 };
         Gate::new(Store::open(data, &config::Store::default()).await.unwrap(), rules)
     }
 

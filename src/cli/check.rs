@@ -209,7 +209,7 @@ async fn call(config: &Config) -> Vec<Finding> {
 fn given(peer: &config::Peer) -> &'static str {
     match peer.give {
         config::Share::None => "; it is given nothing",
-        config::Share::Community => "",
+        config::Share::Community | config::Share::Sets(_) => "",
     }
 }
 

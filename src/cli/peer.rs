@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliEr
                     remedy: "give the key that `intelmq-relay id` prints at the peer".into(),
                 });
             }
-            edit_file(&options.config, |text| add_peer(text, &name, &key, &addresses, share))?;
+            edit_file(&options.config, |text| add_peer(text, &name, &key, &addresses, &share))?;
             writeln!(out, "{name} is a peer.")?;
             if share == Share::None {
                 writeln!(out, "It is given nothing. To change that, write give = \"community\" in its [[peer]].")?;

@@ -12,6 +12,7 @@ mod doors;
 mod key_file;
 mod parse;
 mod peer_list;
+mod rules;
 mod size;
 mod tcp;
 
@@ -22,6 +23,7 @@ pub use doors::{
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
+pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
 pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;
@@ -51,6 +53,9 @@ pub struct Config {
     /// What holds for all peers.
     #[serde(default)]
     pub policy: Policy,
+    /// Sets of rules that peers' `give` and `take` name.
+    #[serde(default)]
+    pub rules: RuleSets,
     /// Who we exchange with.
     #[serde(default, rename = "peer")]
     pub peers: Vec<Peer>,
@@ -229,9 +234,25 @@ pub struct Peer {
     /// What it may have.
     #[serde(default)]
     pub give: Share,
-    /// Where to begin with a peer that we have no cursor for.
+    /// What is taken from it.
+    #[serde(default)]
+    pub take: Admit,
+    /// Whether it is of the community, so that TLP:GREEN may go to it; none: it is with `give = "community"`.
+    pub community: Option<bool>,
+    /// Only events of the classification type `test` pass, both ways.
+    #[serde(default)]
+    pub test: bool,
+    /// Where to begin, both ways, when there is no cursor.
     #[serde(default)]
     pub first_contact: FirstContact,
+}
+
+impl Peer {
+    /// Whether TLP:GREEN may go to it.
+    pub fn is_community(&self) -> bool {
+        let named = || self.give.sets().iter().any(|set| set.as_str() == Share::COMMUNITY);
+        self.community.unwrap_or_else(|| self.give == Share::Community || named())
+    }
 }
 
 /// Where to begin with a peer that we have no cursor for: `all`, `now` or an RFC 3339 time.
@@ -263,27 +284,6 @@ impl FromStr for FirstContact {
 impl<'de> Deserialize<'de> for FirstContact {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FirstContact, D::Error> {
         <Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// What a peer is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Share {
-    /// Nothing.
-    #[default]
-    None,
-    /// What TLP lets a member of the community have.
-    Community,
-}
-
-/// As the file spells it.
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Share::None => "none",
-            Share::Community => "community",
-        })
     }
 }
 

@@ -75,6 +75,12 @@ impl Config {
         let tree = DeTable::parse(text).map_err(one)?;
         let mut config: Config = toml::from_str(text).map_err(one)?;
         config.resolve_paths(folder);
+        for (set, rules) in &mut config.rules {
+            for (i, rule) in rules.iter_mut().enumerate() {
+                let (span, _) = descend(&tree, &format!("rules.{set}.{i}"));
+                rule.line = text[..span.start].matches('\n').count() + 1;
+            }
+        }
 
         let mut mistakes: Vec<Mistake> = check::contradictions(&config)
             .into_iter()

@@ -8,6 +8,7 @@
 //! text ─Message::read→ Message ─Draft::new→ Draft ─seal→ Sealed ─bytes→ … ─Envelope::decode→ Envelope ─Verifier::open→ Sealed ─write→ text
 //! ```
 
+mod glob;
 mod header;
 mod hierarchy;
 mod id;
@@ -20,6 +21,7 @@ mod tlp;
 mod view;
 mod wire;
 
+pub use glob::glob;
 pub use header::{Header, Kind, Links, VERSION};
 pub use id::{CyCat, SeenKey, SeenKeys, parse as parse_id};
 pub use name::{Key, KeyError, Name, NameError, Secret};

@@ -47,6 +47,9 @@ pub struct Hello {
     pub envelope_bytes: u64,
     /// Largest frame that it accepts, bytes.
     pub frame_bytes: u64,
+    /// For this peer, it is in test mode: only events of the classification type `test` are to be given to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
 }
 
 /// Where to begin.
@@ -296,6 +299,7 @@ mod tests {
             log: Uuid::from_u128(5),
             envelope_bytes: 1 << 20,
             frame_bytes: 4 << 20,
+            test: true,
         };
         let body = Bytes::from_static(b"envelope");
         vec![

@@ -25,7 +25,7 @@ pub use frame::{
     Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack,
 };
 pub use pull::{Known, Pull, Standing, Submission};
-pub use push::{Given, Outgoing, Push};
+pub use push::{Given, Outgoing, Push, Told};
 pub use token::TokenKey;
 pub use verdict::{Verdict, by_word};
 
@@ -127,7 +127,7 @@ impl Link {
                 }
                 return self.pull.batch(batch, known, claims, now, &mut self.out);
             }
-            Frame::Bodies(bodies) => return self.pull.bodies(bodies, now, &mut self.out),
+            Frame::Bodies(bodies) => return self.pull.bodies(bodies, claims, now, &mut self.out),
             Frame::Beat(beat) => self.pull.beat(beat, now)?,
         }
         Ok(None)

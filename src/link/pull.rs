@@ -214,6 +214,7 @@ impl Pull {
     pub(super) fn bodies(
         &mut self,
         bodies: Bodies,
+        claims: &Claims,
         now: u64,
         out: &mut Vec<Frame>,
     ) -> Result<Option<Submission>, Violation> {
@@ -226,9 +227,15 @@ impl Pull {
                 return Err(Violation::Unexpected("a body that was not asked for"));
             };
             let key = *key;
+            let withdrawn = body.is_empty();
             // Checked by the pattern above.
             if let Some(place) = place {
-                *place = Slot::Submitted(key);
+                *place = if withdrawn { Slot::Decided(Verdict::Later) } else { Slot::Submitted(key) };
+            }
+            if withdrawn {
+                // Its policy changed meanwhile: no fault of the link's.
+                key.iter().for_each(|key| claims.release(key, self.id, true));
+                continue;
             }
             submission.slots.push((bodies.no, slot));
             submission.envelopes.push(body);

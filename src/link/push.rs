@@ -79,10 +79,20 @@ impl Given {
     }
 }
 
+/// What a peer said about an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The entry's number.
+    pub seq: u64,
+    /// Its verdict; `None`: it had shown us the same before, and nothing was sent.
+    pub verdict: Option<Verdict>,
+}
+
 struct Open {
-    /// What may still be asked for, by slot.
-    offered: BTreeMap<u16, Outgoing>,
-    slots: usize,
+    /// What may still be asked for, by slot; `None`: not given any more.
+    offered: BTreeMap<u16, Option<Outgoing>>,
+    /// The entries' numbers, by slot.
+    slots: Vec<u64>,
     bytes: usize,
     /// When the peer last said something about it.
     heard: u64,
@@ -111,6 +121,7 @@ pub struct Push {
     theirs: Recent,
     spoke: u64,
     given: Given,
+    told: Vec<Told>,
 }
 
 impl Push {
@@ -132,6 +143,7 @@ impl Push {
             theirs: Recent::default(),
             spoke: now,
             given: Given::default(),
+            told: Vec::new(),
         }
     }
 
@@ -186,6 +198,36 @@ impl Push {
         self.read = self.sent;
     }
 
+    /// The numbers of the entries that were offered and may still be asked for.
+    pub fn offered(&self) -> Vec<u64> {
+        let seqs = self.open.values().flat_map(|open| open.offered.keys().map(|slot| open.slots[usize::from(*slot)]));
+        seqs.collect()
+    }
+
+    /// Policy changed: what was offered and may be asked for goes in this form from now on; `None`: not at all.
+    pub fn reconsider(&mut self, seq: u64, form: Option<&Outgoing>) {
+        for open in self.open.values_mut() {
+            for (slot, outgoing) in &mut open.offered {
+                if open.slots[usize::from(*slot)] == seq {
+                    *outgoing = form.cloned();
+                }
+            }
+        }
+    }
+
+    /// Whether the peer has said where to begin.
+    pub fn is_pulling(&self) -> bool {
+        self.pulling
+    }
+
+    /// Gives everything after this number again, where policy permits; what the peer has costs an offer.
+    pub fn rewind(&mut self, seq: u64) {
+        if self.pulling && seq < self.sent {
+            self.ready.clear();
+            (self.read, self.sent) = (seq, seq);
+        }
+    }
+
     pub(super) fn note_theirs(&mut self, key: SeenKey, hidden: u16) {
         self.theirs.note(key, hidden);
     }
@@ -213,6 +255,7 @@ impl Push {
         let mut offered = BTreeMap::new();
         let mut offers = Vec::new();
         let mut whole: Vec<(u16, Bytes)> = Vec::new();
+        let mut slots = Vec::new();
         let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
         while (slot as usize) < MAX_ENTRIES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
             let next = self.ready.front().and_then(|(_, entry)| entry.as_ref()).map_or(0, |entry| entry.bytes.len());
@@ -221,7 +264,12 @@ impl Push {
             }
             let Some((seq, entry)) = self.ready.pop_front() else { break };
             self.sent = seq;
-            let Some(entry) = entry.filter(|entry| !self.theirs.has(&entry.key, entry.hidden)) else { continue };
+            let Some(entry) = entry else { continue };
+            if self.theirs.has(&entry.key, entry.hidden) {
+                self.told.push(Told { seq, verdict: None });
+                continue;
+            }
+            slots.push(seq);
             bytes += entry.bytes.len();
             let news = self.old.is_some_and(|old| seq > old) && now.saturating_sub(entry.at) <= FRESH;
             if self.mode == Mode::Whole || (entry.own && news) {
@@ -230,7 +278,7 @@ impl Push {
             } else {
                 let size = u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX);
                 offers.push(Offer(slot, entry.origin.clone(), entry.id, size, entry.hidden));
-                offered.insert(slot, entry);
+                offered.insert(slot, Some(entry));
             }
             slot += 1;
         }
@@ -246,7 +294,7 @@ impl Push {
         self.given.bytes += whole_bytes as u64;
         self.given.offered += offers.len() as u64;
         self.in_flight += bytes;
-        self.open.insert(no, Open { offered, slots: slot.into(), bytes, heard: now });
+        self.open.insert(no, Open { offered, slots, bytes, heard: now });
         let whole = pack(whole.iter().map(|(slot, body)| (*slot, body)));
         Some(Batch { no, offers, whole, token: self.token(rng) })
     }
@@ -274,15 +322,17 @@ impl Push {
             if answer != Answer::Want {
                 continue;
             }
-            self.given.sent += 1;
-            self.given.bytes += entry.bytes.len() as u64;
-            if !bodies.is_empty() && size + entry.bytes.len() > most {
+            // Nothing in its place says that it is not given any more.
+            let body = entry.map(|entry| entry.bytes).unwrap_or_default();
+            self.given.sent += u64::from(!body.is_empty());
+            self.given.bytes += body.len() as u64;
+            if !bodies.is_empty() && size + body.len() > most {
                 out.push(bodies_frame(want.no, &bodies));
                 bodies.clear();
                 size = 0;
             }
-            size += entry.bytes.len();
-            bodies.push((slot, entry.bytes));
+            size += body.len();
+            bodies.push((slot, body));
         }
         if !bodies.is_empty() {
             out.push(bodies_frame(want.no, &bodies));
@@ -292,14 +342,16 @@ impl Push {
 
     pub(super) fn done(&mut self, done: &Done, now: u64) -> Result<(), Violation> {
         let open = self.open.remove(&done.no).ok_or(Violation::Unexpected("a Done for no open batch"))?;
-        if done.verdicts.len() != open.slots {
+        if done.verdicts.len() != open.slots.len() {
             return Err(Violation::Unexpected("a Done with another number of verdicts"));
         }
         self.in_flight -= open.bytes;
         self.mode = done.mode;
         self.spoke = self.spoke.max(now.saturating_sub(self.settings.beat));
-        for verdict in &done.verdicts {
-            self.given.count(verdict.clone().bounded(), 1);
+        for (seq, verdict) in open.slots.iter().zip(&done.verdicts) {
+            let verdict = verdict.clone().bounded();
+            self.given.count(verdict.clone(), 1);
+            self.told.push(Told { seq: *seq, verdict: Some(verdict) });
         }
         Ok(())
     }
@@ -327,6 +379,11 @@ impl Push {
     /// Batches that are unanswered, and entries that are not sent yet: 0 and 0 when the peer is up to date.
     pub fn backlog(&self) -> (usize, u64) {
         (self.open.len(), self.head.saturating_sub(self.sent))
+    }
+
+    /// What the peer said since it was last asked for, in order.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
     }
 
     /// What was given since it was last asked for.

@@ -18,13 +18,12 @@ use tokio::sync::watch;
 
 use super::hello;
 use crate::accept::{Bringer, Gate};
-use crate::config::Share;
-use crate::envelope::{SeenKeys, Verifier};
+use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
     Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
     by_word, decode_length,
 };
-use crate::policy::{Decision, Reason};
+use crate::policy::{Decision, Reason, Terms};
 use crate::store::{Cursor, Entry, ReadLimit, StoreError};
 
 /// What one step reads of the log.
@@ -76,10 +75,12 @@ pub struct Partner {
     pub bringer: Bringer,
     /// Whose claims are its. One peer has one link at a time, and a name with the claims that outlives it.
     pub id: LinkId,
-    /// What it is given: replaced on reload.
-    pub share: watch::Sender<Share>,
-    /// Where to begin when there is no cursor.
+    /// What it may have: replaced on reload.
+    pub terms: watch::Sender<Arc<Terms>>,
+    /// Where to begin, both ways, when there is no cursor.
     pub first_contact: From,
+    /// An operator wants it to be given again what was stored at this time (ms since 1970) or later; done when `None`.
+    pub resend: watch::Sender<Option<u64>>,
     /// Since the node started.
     pub traffic: Mutex<Traffic>,
 }
@@ -105,6 +106,17 @@ pub struct Traffic {
     pub taking: bool,
     /// Whether a link stands now.
     pub linked: bool,
+    /// Who is in test mode, as of the last link.
+    pub test: Test,
+}
+
+/// The sides of a link that let tests pass only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Test {
+    /// We do.
+    pub ours: bool,
+    /// The peer does.
+    pub theirs: bool,
 }
 
 impl Partner {
@@ -139,7 +151,7 @@ impl Exchange {
         let store = self.gate.store();
         let peer = &partner.bringer.name;
         let mut buffer = BytesMut::with_capacity(CHUNK);
-        let (theirs, first) = hello::exchange(&mut stream, &mut buffer, self, opens, peer).await?;
+        let (theirs, first) = hello::exchange(&mut stream, &mut buffer, self, opens, partner).await?;
         let resume = match store.cursor(&Cursor::Peer(partner.bringer.key)).await? {
             Some(token) => From::Token(token.into()),
             None => partner.first_contact.clone(),
@@ -154,6 +166,7 @@ impl Exchange {
             let mut traffic = partner.traffic();
             traffic.links += 1;
             traffic.linked = true;
+            traffic.test = Test { ours: partner.terms.borrow().test, theirs: theirs.test };
         }
         tracing::info!(%peer, software = theirs.software, "link up");
         let (reader, writer) = tokio::io::split(stream);
@@ -165,6 +178,7 @@ impl Exchange {
             out: BytesMut::new(),
             undecided: 0,
             most: settings.envelope,
+            tests_only: theirs.test,
         };
         session.run(reader, writer, buffer, first).await
     }
@@ -197,6 +211,8 @@ struct Session<'a> {
     undecided: usize,
     /// Largest envelope that the peer accepts.
     most: usize,
+    /// It has said that it is in test mode.
+    tests_only: bool,
 }
 
 impl Session<'_> {
@@ -213,7 +229,7 @@ impl Session<'_> {
     {
         let gate = &self.exchange.gate;
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
-        let mut share = self.partner.share.subscribe();
+        let (mut terms, mut resend) = (self.partner.terms.subscribe(), self.partner.resend.subscribe());
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
@@ -263,7 +279,8 @@ impl Session<'_> {
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
-                _ = share.changed() => self.link.push.forget_unsent(),
+                _ = resend.changed() => {}
+                _ = terms.changed() => self.reconsider().await?,
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
@@ -276,7 +293,9 @@ impl Session<'_> {
 
     async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
         let start = match &frame {
-            Frame::Pull(from) => self.position(from).await?,
+            // It has had a place in a log of ours before: this is no first contact.
+            Frame::Pull(from @ From::Token(_)) => self.position(from).await?,
+            Frame::Pull(from) => self.position(from).await?.max(self.position(&self.partner.first_contact).await?),
             _ => 0,
         };
         let known = self.exchange.gate.known();
@@ -307,36 +326,53 @@ impl Session<'_> {
     /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
     /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
     async fn pump(&mut self) -> Result<Option<Submission>, LinkEnd> {
+        if self.link.push.is_pulling() && self.partner.resend.borrow().is_some() {
+            // What comes meanwhile is asked for anew.
+            if let Some(time) = self.partner.resend.send_replace(None) {
+                let position = self.position(&From::Time(time)).await?;
+                self.link.push.rewind(position);
+            }
+        }
         let store = self.exchange.gate.store();
         if let Some(after) = self.link.push.needs(store.head()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
-            let share = *self.partner.share.borrow();
-            let rules = self.exchange.gate.rules();
-            let (clock, wall) = (self.exchange.clock(), now());
-            let outgoing: Vec<(u64, Option<Outgoing>)> = entries
-                .iter()
-                .map(|entry| {
-                    let peer = &self.partner.bringer.name;
-                    let decision = rules.policy.shares(&entry.envelope, entry.from.as_ref(), peer, share);
-                    let decision = match decision {
-                        Decision::Give if entry.envelope.bytes().len() > self.most => {
-                            Decision::Withhold(Reason::TooBig)
-                        }
-                        same => same,
-                    };
-                    match decision {
-                        Decision::Give => (entry.seq, Some(outgoing(entry, clock, wall))),
-                        Decision::Withhold(reason) => {
-                            *self.partner.traffic().withheld.entry(reason).or_default() += 1;
-                            (entry.seq, None)
-                        }
-                    }
-                })
-                .collect();
+            let outgoing = entries.iter().map(|entry| (entry.seq, self.decide(entry))).collect::<Vec<_>>();
             self.link.push.entries(outgoing, through);
         }
         self.tick()
+    }
+
+    /// An entry in the form in which the peer may have it; what is withheld is counted.
+    fn decide(&self, entry: &Entry) -> Option<Outgoing> {
+        let terms = self.partner.terms.borrow().clone();
+        let policy = &self.exchange.gate.rules().policy;
+        let decision = policy.shares(&entry.envelope, entry.from.as_ref(), &self.partner.bringer.name, &terms);
+        let decision = if self.tests_only { decision.tests_only(&entry.envelope) } else { decision };
+        let reason = match decision {
+            Decision::Give(grant) => {
+                let form = grant.form(&entry.envelope);
+                if form.bytes().len() <= self.most {
+                    return Some(outgoing(entry, &form, self.exchange.clock(), now()));
+                }
+                Reason::TooBig
+            }
+            Decision::Withhold(reason) => reason,
+        };
+        *self.partner.traffic().withheld.entry(reason).or_default() += 1;
+        None
+    }
+
+    /// Policy has changed: what is not sent yet is decided anew, what was offered and not asked for too.
+    async fn reconsider(&mut self) -> Result<(), StoreError> {
+        self.link.push.forget_unsent();
+        for seq in self.link.push.offered() {
+            let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
+            // What has expired meanwhile is not given any more.
+            let form = entries.first().filter(|entry| entry.seq == seq).and_then(|entry| self.decide(entry));
+            self.link.push.reconsider(seq, form.as_ref());
+        }
+        Ok(())
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
@@ -391,9 +427,9 @@ async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMu
     }
 }
 
-fn outgoing(entry: &Arc<Entry>, clock: u64, wall: u64) -> Outgoing {
-    let header = entry.envelope.header();
-    let keys = SeenKeys::of_offer(&header.key, header.id, entry.envelope.hidden());
+fn outgoing(entry: &Entry, form: &Sealed, clock: u64, wall: u64) -> Outgoing {
+    let header = form.header();
+    let keys = SeenKeys::of_offer(&header.key, header.id, form.hidden());
     Outgoing {
         at: clock - wall.saturating_sub(entry.at).min(1 << 39),
         own: entry.from.is_none(),
@@ -401,7 +437,7 @@ fn outgoing(entry: &Arc<Entry>, clock: u64, wall: u64) -> Outgoing {
         origin: header.origin.clone(),
         id: header.id,
         hidden: keys.hidden,
-        bytes: entry.envelope.bytes().clone(),
+        bytes: form.bytes().clone(),
     }
 }
 

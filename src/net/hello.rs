@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::drive::{Exchange, LinkEnd};
+use super::drive::{Exchange, LinkEnd, Partner};
 use crate::config::Limits;
 use crate::envelope::Name;
 use crate::link::{Frame, Hello, decode_length};
@@ -25,17 +25,19 @@ pub(super) async fn exchange<S>(
     buffer: &mut BytesMut,
     node: &Exchange,
     opens: bool,
-    peer: &Name,
+    partner: &Partner,
 ) -> Result<(Hello, Option<Frame>), LinkEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let peer = &partner.bringer.name;
     let ours = Hello {
         node: node.gate.rules().me.clone(),
         software: concat!("intelmq-relay ", env!("CARGO_PKG_VERSION")).into(),
         log: node.gate.store().log_id(),
         envelope_bytes: node.settings.envelope as u64,
         frame_bytes: node.settings.frame as u64,
+        test: partner.terms.borrow().test,
     };
     let both = async {
         if opens {

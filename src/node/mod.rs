@@ -179,10 +179,6 @@ impl Node {
         }
         self.core.net.set_peers(config.peers.iter().map(Into::into).collect()).await?;
         self.core.gate.set_rules(settings::rules(&config, &self.core.sealer.secret.key()));
-        for peer in self.peers.values() {
-            // What was read by the old policy and is not sent is read again.
-            peer.partner.share.send_modify(|_| {});
-        }
         if let Err(error) = self.apply(config).await {
             // The doors' places cannot be read: as when a task finds the store broken.
             let _ = self.core.failed.try_send(error);
@@ -191,7 +187,7 @@ impl Node {
     }
 
     async fn apply(&mut self, config: Config) -> Result<(), StoreError> {
-        peers::apply(&self.core, &mut self.peers, &config.peers).await;
+        peers::apply(&self.core, &mut self.peers, &config).await;
         self.board.show_peers(&self.peers);
         self.doors.apply(&self.core, &self.board, &config).await?;
         self.config = config;

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
-use super::{Core, Running};
+use super::{Core, Running, settings};
 use crate::accept::Bringer;
-use crate::config::{self, FirstContact};
+use crate::config::{self, Config, FirstContact};
 use crate::envelope::Name;
 use crate::link::{From, Violation};
 use crate::net::{LinkEnd, Partner, PeerLink};
@@ -30,7 +30,8 @@ pub(super) struct Peer {
 }
 
 /// Makes the running peers those of the list. The net knows the list already.
-pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, list: &[config::Peer]) {
+pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, config: &Config) {
+    let list = &config.peers;
     let gone: Vec<Name> = running
         .iter()
         .filter(|(_, peer)| !list.iter().any(|new| is_same(&peer.running.config, new)))
@@ -40,7 +41,7 @@ pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, 
         if let Some(peer) = running.remove(&name) {
             peer.running.stop().await;
             if list.iter().any(|new| new.name == name) {
-                info!(peer = %name, "its key or its first contact has changed: the link begins anew");
+                info!(peer = %name, "its key, its first contact or its test mode has changed: the link begins anew");
             } else {
                 info!(peer = %name, "no longer a peer");
             }
@@ -49,14 +50,16 @@ pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, 
     for new in list {
         match running.get_mut(&new.name) {
             Some(peer) => {
+                // Also when its own lines did not change: what was decided by the old policy and is not sent is decided
+                // again.
+                peer.partner.terms.send_replace(settings::terms(new, config));
                 if peer.running.config.give != new.give {
-                    peer.partner.share.send_replace(new.give);
-                    info!(peer = %new.name, give = ?new.give, "what it is given has changed");
+                    info!(peer = %new.name, give = %new.give, "what it is given has changed");
                 }
                 peer.running.config = new.clone();
             }
             None => {
-                if let Some(peer) = start(core, new) {
+                if let Some(peer) = start(core, new, config) {
                     running.insert(new.name.clone(), peer);
                 }
             }
@@ -64,18 +67,19 @@ pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, 
     }
 }
 
-/// Whether the running link can go on. Where to begin matters to a link that begins.
+/// Whether the running link can go on. Where to begin matters to a link that begins, and test mode is said then.
 fn is_same(old: &config::Peer, new: &config::Peer) -> bool {
-    (&old.name, old.key, old.first_contact) == (&new.name, new.key, new.first_contact)
+    (&old.name, old.key, old.first_contact, old.test) == (&new.name, new.key, new.first_contact, new.test)
 }
 
-fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
-    let link = core.net.link(&config.key)?;
+fn start(core: &Arc<Core>, peer: &config::Peer, config: &Config) -> Option<Peer> {
+    let link = core.net.link(&peer.key)?;
     let partner = Arc::new(Partner {
-        bringer: Bringer { name: config.name.clone(), key: config.key },
+        bringer: Bringer { name: peer.name.clone(), key: peer.key },
         id: core.links.fetch_add(1, Ordering::Relaxed),
-        share: watch::Sender::new(config.give),
-        first_contact: first_contact(config.first_contact),
+        terms: watch::Sender::new(settings::terms(peer, config)),
+        first_contact: first_contact(peer.first_contact),
+        resend: watch::Sender::new(None),
         traffic: Default::default(),
     });
     let cancel = CancellationToken::new();
@@ -84,7 +88,7 @@ fn start(core: &Arc<Core>, config: &config::Peer) -> Option<Peer> {
         // Cancelled or ended with the net: the same to whoever waits.
         let _ = cancelled.run_until_cancelled(work).await;
     });
-    Some(Peer { partner, running: Running { config: config.clone(), cancel, task } })
+    Some(Peer { partner, running: Running { config: peer.clone(), cancel, task } })
 }
 
 fn first_contact(first: FirstContact) -> From {

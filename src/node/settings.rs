@@ -1,10 +1,12 @@
 //! From the configuration to what each room asks for.
 
+use std::sync::Arc;
+
 use crate::accept::Rules;
-use crate::config::Config;
+use crate::config::{Config, Peer};
 use crate::envelope::{Bounds, Key};
 use crate::link::Settings;
-use crate::policy::Policy;
+use crate::policy::{Policy, Terms};
 
 const DAY: u64 = 24 * 3600 * 1000;
 
@@ -21,10 +23,16 @@ pub(super) fn rules(config: &Config, key: &Key) -> Rules {
             default_tlp: config.policy.default_tlp,
             hops: config.policy.hops,
         },
+        terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },
         age: u64::from(config.store.age_days) * DAY,
         future: config.limits.future_seconds * 1000,
     }
+}
+
+/// What holds for one peer.
+pub(super) fn terms(peer: &Peer, config: &Config) -> Arc<Terms> {
+    Arc::new(Terms::new(peer, &config.rules))
 }
 
 /// How links behave.

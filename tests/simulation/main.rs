@@ -9,7 +9,6 @@ mod node;
 mod reference;
 mod world;
 
-use intelmq_relay::config;
 use intelmq_relay::link::{Settings, Violation};
 use node::Manner;
 use rand::{RngExt, SeedableRng};
@@ -50,7 +49,7 @@ fn restrict(rng: &mut ChaCha20Rng, graph: &mut Graph) {
     let redacting = rng.random_range(0..graph.nodes);
     for (&(giver, _), share) in &mut graph.shares {
         if rng.random_bool(0.05) {
-            share.give = config::Share::None;
+            share.give = false;
         }
         share.redact = giver == redacting && rng.random_bool(0.6);
     }

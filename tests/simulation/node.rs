@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
+use intelmq_relay::config::{Admit, RuleSets, Share};
 use intelmq_relay::envelope::{Bounds, Envelope, Key, Name, Sealed, Secret, SeenKey, SeenKeys, Tlp, Verifier};
 use intelmq_relay::link::{Claims, Known, Link, LinkId, Offer, Outgoing, Standing, TokenKey, Verdict};
-use intelmq_relay::policy::Policy;
+use intelmq_relay::policy::{Policy, Rules, Terms};
 use uuid::Uuid;
 
 /// Fields that a redacting node hides.
@@ -168,7 +169,8 @@ impl Node {
             return Err(Verdict::UnknownOrigin);
         }
         let sealed = self.verifier.open(envelope).map_err(|_| Verdict::BadSignature)?;
-        let admitted = self.policy.admits(&sealed, &name(bringer));
+        let terms = Terms { take: Rules::taken(&Admit::All, &RuleSets::new()), ..Terms::default() };
+        let admitted = self.policy.admits(&sealed, &name(bringer), &terms);
         admitted.map_err(|reason| Verdict::Refused(reason.to_string()))?;
         Ok(sealed.with_hop(&self.name))
     }
@@ -199,9 +201,10 @@ impl Node {
     pub fn outgoing(&self, entry: &Entry, peer: usize, share: super::world::Share) -> Option<Outgoing> {
         use intelmq_relay::policy::Decision;
         let from = entry.from.map(name);
-        if self.policy.shares(&entry.sealed, from.as_ref(), &name(peer), share.give) != Decision::Give {
-            return None;
-        }
+        let give = if share.give { Share::Community } else { Share::None };
+        let terms = Terms { community: true, give: Rules::given(&give, &RuleSets::new()), ..Terms::default() };
+        let decision = self.policy.shares(&entry.sealed, from.as_ref(), &name(peer), &terms);
+        let Decision::Give(_) = decision else { return None };
         let form = if share.redact { entry.sealed.hide(|key| SECRET.contains(&key)) } else { entry.sealed.clone() };
         let header = form.header();
         Some(Outgoing {

@@ -1,7 +1,5 @@
 //! Who may have what, computed another way than the program does: no envelope, no link, only a table and a fixpoint.
 
-use intelmq_relay::config;
-
 use super::world::{Event, Graph};
 
 /// How full a copy a node may have. `None`: nothing; the ids neither.
@@ -21,7 +19,7 @@ pub fn reach(graph: &Graph, event: &Event, mute: &[usize]) -> Reach {
         let mut changed = false;
         for (&(giver, taker), share) in &graph.shares {
             let Some(has) = reach[giver] else { continue };
-            if mute.contains(&giver) || share.give != config::Share::Community || !lets(event, giver, taker) {
+            if mute.contains(&giver) || !share.give || !lets(event, giver, taker) {
                 continue;
             }
             let gets = if share.redact { Copy::Redacted } else { has };

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use intelmq_relay::config;
 use intelmq_relay::envelope::{Draft, Envelope, Key, Message, Name, Sealed, seal};
 use intelmq_relay::link::{
     Bodies, Frame, From, Link, LinkId, MAX_BATCHES, Settings, Submission, Violation, decode_length, pack,
@@ -20,11 +19,11 @@ use super::reference::{self, Copy, Reach};
 /// What the giver of an edge gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    pub give: config::Share,
+    pub give: bool,
     pub redact: bool,
 }
 
-pub const ALL: Share = Share { give: config::Share::Community, redact: false };
+pub const ALL: Share = Share { give: true, redact: false };
 
 pub struct Graph {
     pub nodes: usize,

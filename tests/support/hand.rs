@@ -69,6 +69,7 @@ impl Hand {
             log: Uuid::from_u128(1),
             envelope_bytes: 1 << 20,
             frame_bytes: FRAME as u64,
+            test: false,
         };
         if self.secret.key() < relay.key.parse().unwrap() {
             self.send(Frame::Hello(hello)).await;

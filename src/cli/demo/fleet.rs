@@ -60,7 +60,7 @@ impl Fleet {
                 let address = peer.node.as_ref().and_then(|running| running.listening().into_iter().next());
                 let (name, key, give) = (peer.name, &peer.key, share(node, other));
                 // Writing into a String does not fail.
-                let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\nkey = \"{key}\"\ngive = \"{give}\"\n");
+                let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\nkey = \"{key}\"\ngive = {}\n", give.toml());
                 if let Some(address) = address {
                     let _ = writeln!(text, "addresses = [\"{address}\"]");
                 }

@@ -6,6 +6,7 @@
 mod amqp;
 mod doors;
 mod numbers;
+mod rules;
 mod tcp;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     listen(config, &mut found);
     peers(config, &mut found);
     origins(config, &mut found);
+    rules::check(config, &mut found);
     doors::check(config, &mut found);
     tcp::check(config, &mut found);
     amqp::check(config, &mut found);

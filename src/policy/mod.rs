@@ -1,0 +1,326 @@
+//! Policy: who may have what. Default deny; asked at the moment of sending, with today's configuration.
+//!
+//! Owns the order of the reasons: what is fixed (never back, recipients, TLP, hops) before what an operator's rules
+//! say. The code that decides is the code that explains: `why` and the dry runs ask here too.
+//!
+//! Pure: it sees an envelope, the way it came and who would get it, and answers with a reason. It must never
+//! look at anything that is not signed to *widen* what a peer gets. Rules see the path and the peer that brings an
+//! event, which are not signed: both are claims of a configured peer, and can narrow or widen only what the fixed
+//! part permits.
+
+mod matcher;
+mod rules;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config;
+use crate::envelope::{Envelope, Header, Name, Sealed, Tlp};
+
+use self::rules::{Answer, Event};
+pub use self::rules::{Hide, RuleId, Rules};
+
+/// The classification type of events that pass in test mode.
+const TEST: &str = "\"test\"";
+
+/// What holds for all peers of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Ourselves.
+    pub me: Name,
+    /// What an event without TLP counts as.
+    pub default_tlp: Tlp,
+    /// Nodes that an envelope may have passed when we pass it on.
+    pub hops: usize,
+}
+
+/// What holds for one peer.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// TLP:GREEN may go to it.
+    pub community: bool,
+    /// Only tests pass, both ways.
+    pub test: bool,
+    /// What it is given.
+    pub give: Rules,
+    /// What is taken from it.
+    pub take: Rules,
+}
+
+impl Terms {
+    /// What the configuration says about `peer`.
+    pub fn new(peer: &config::Peer, sets: &config::RuleSets) -> Terms {
+        Terms {
+            community: peer.is_community(),
+            test: peer.test,
+            give: Rules::given(&peer.give, sets),
+            take: Rules::taken(&peer.take, sets),
+        }
+    }
+}
+
+/// Why something is withheld from a peer, or refused from one. The first reason in this order is the one given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The peer sealed it.
+    ItsOrigin,
+    /// It came from the peer.
+    CameFrom,
+    /// It names its recipients, and this node is none.
+    NotNamed,
+    /// Its TLP does not let it go there.
+    Tlp(Tlp),
+    /// It has passed as many nodes as it may.
+    Hops,
+    /// The peer is given nothing (`give = "none"`), or nothing is taken from it.
+    NothingGiven,
+    /// This rule says no.
+    Rule(Arc<RuleId>),
+    /// No rule says yes.
+    NoRule,
+    /// It is no test, and only tests pass. Else it would by this rule; `None`: by a word that allows everything.
+    TestMode(Option<Arc<RuleId>>),
+    /// It is larger than the peer accepts.
+    TooBig,
+}
+
+impl Reason {
+    /// The rule that decided, where one did.
+    pub fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Reason::Rule(rule) => Some(rule),
+            Reason::TestMode(rule) => rule.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::ItsOrigin => f.write_str("its-origin"),
+            Reason::CameFrom => f.write_str("came-from"),
+            Reason::NotNamed => f.write_str("not-named"),
+            Reason::Tlp(tlp) => write!(f, "tlp-{}", tlp.as_str().to_ascii_lowercase()),
+            Reason::Hops => f.write_str("hops"),
+            Reason::NothingGiven => f.write_str("nothing-given"),
+            Reason::Rule(rule) => write!(f, "rule-{rule}"),
+            Reason::NoRule => f.write_str("no-rule"),
+            Reason::TestMode(_) => f.write_str("test-mode"),
+            Reason::TooBig => f.write_str("too-big"),
+        }
+    }
+}
+
+/// What policy says of one envelope and one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may have it, in this form.
+    Give(Grant),
+    /// It may not.
+    Withhold(Reason),
+}
+
+impl Decision {
+    /// The same, where only tests pass.
+    #[must_use]
+    pub fn tests_only(self, envelope: &Envelope) -> Decision {
+        match self {
+            Decision::Give(Grant { by, .. }) if !is_test(envelope) => Decision::Withhold(Reason::TestMode(by)),
+            same => same,
+        }
+    }
+}
+
+/// By what a peer may have an envelope, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// The rule that allows it; `None`: a word that allows everything.
+    pub by: Option<Arc<RuleId>>,
+    /// What is hidden from the peer.
+    pub hide: Hide,
+}
+
+impl Grant {
+    /// The envelope as the peer may have it.
+    #[must_use]
+    pub fn form(&self, envelope: &Sealed) -> Sealed {
+        if self.hide.is_empty() { envelope.clone() } else { envelope.hide(|field| self.hide.hides(field)) }
+    }
+}
+
+impl Policy {
+    /// Whether `peer` may have `envelope`, which came to us from `from` (`None`: our own).
+    pub fn shares(&self, envelope: &Envelope, from: Option<&Name>, peer: &Name, terms: &Terms) -> Decision {
+        let header = envelope.header();
+        let own = header.origin == self.me;
+        let named = header.to.contains(peer);
+        let reason = if header.origin == *peer {
+            Reason::ItsOrigin
+        } else if from == Some(peer) {
+            Reason::CameFrom
+        } else if !header.to.is_empty() && !named {
+            Reason::NotNamed
+        } else if !self.tlp_lets(header, own, named) {
+            Reason::Tlp(self.tlp(header))
+        } else if envelope.path().len() > self.hops.saturating_add(1) {
+            // We are at the path's end ourselves: our own event has passed nobody.
+            Reason::Hops
+        } else if terms.give.allow_nothing() {
+            Reason::NothingGiven
+        } else if self.tlp(header) == Tlp::Green && !terms.community {
+            // After that: to be given nothing at all says more.
+            Reason::Tlp(Tlp::Green)
+        } else {
+            match terms.give.ask(&Event { envelope, from, tlp: self.tlp(header) }) {
+                Answer::Deny(rule) => Reason::Rule(rule),
+                Answer::Silent => Reason::NoRule,
+                Answer::Allow(by, hide) => {
+                    let decision = Decision::Give(Grant { by, hide });
+                    return if terms.test { decision.tests_only(envelope) } else { decision };
+                }
+            }
+        };
+        Decision::Withhold(reason)
+    }
+
+    /// Whether we may have `envelope`, which `bringer` brings. A node that keeps to the rules never sends what is
+    /// refused by the fixed part; a receiver may narrow, never widen. Except for [`Reason::NotNamed`], the reason is
+    /// about this way: another peer's copy may be good.
+    pub fn admits(&self, envelope: &Envelope, bringer: &Name, terms: &Terms) -> Result<(), Reason> {
+        let header = envelope.header();
+        let named = header.to.contains(&self.me);
+        if !header.to.is_empty() && !named {
+            return Err(Reason::NotNamed);
+        }
+        if !self.tlp_lets(header, header.origin == *bringer, named) {
+            return Err(Reason::Tlp(self.tlp(header)));
+        }
+        if terms.take.allow_nothing() {
+            return Err(Reason::NothingGiven);
+        }
+        match terms.take.ask(&Event { envelope, from: Some(bringer), tlp: self.tlp(header) }) {
+            Answer::Deny(rule) => Err(Reason::Rule(rule)),
+            Answer::Silent => Err(Reason::NoRule),
+            Answer::Allow(by, _) if terms.test && !is_test(envelope) => Err(Reason::TestMode(by)),
+            Answer::Allow(..) => Ok(()),
+        }
+    }
+
+    fn tlp(&self, header: &Header) -> Tlp {
+        header.tlp.unwrap_or(self.default_tlp)
+    }
+
+    /// TLP 2.0 between nodes. `own`: the giver is the origin; `named`: the taker is one of the recipients.
+    fn tlp_lets(&self, header: &Header, own: bool, named: bool) -> bool {
+        match self.tlp(header) {
+            Tlp::Red => own && named,
+            Tlp::AmberStrict => own,
+            Tlp::Amber => own || named,
+            Tlp::Green | Tlp::Clear => true,
+        }
+    }
+}
+
+fn is_test(envelope: &Envelope) -> bool {
+    envelope.field("classification.type").is_some_and(|value| value.trim() == TEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::config::{Admit, RuleSets, Share};
+    use crate::envelope::{Bounds, Draft, Message, Secret, seal};
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn envelope(origin: &str, tlp: Option<Tlp>, to: &[&str], hops: &[&str]) -> Envelope {
+        let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+        let mut header = message.header(&name(origin), uuid::Uuid::nil(), 0);
+        header.tlp = tlp;
+        header.to = to.iter().map(|to| name(to)).collect();
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let sealed = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
+        hops.iter().fold((*sealed).clone(), |envelope, hop| envelope.with_hop(&name(hop)))
+    }
+
+    fn community() -> Terms {
+        Terms { community: true, give: Rules::given(&Share::Community, &RuleSets::new()), ..Terms::default() }
+    }
+
+    fn all() -> Terms {
+        Terms { take: Rules::taken(&Admit::All, &RuleSets::new()), ..Terms::default() }
+    }
+
+    fn give() -> Decision {
+        Decision::Give(Grant::default())
+    }
+
+    fn policy() -> Policy {
+        Policy { me: name("me"), default_tlp: Tlp::Amber, hops: 3 }
+    }
+
+    /// Origin, TLP, recipients and what a community peer `it` gets when the event came from `from`.
+    #[test]
+    fn the_tlp_table() {
+        use Decision::Withhold;
+        let tlp = |tlp| Withhold(Reason::Tlp(tlp));
+        type Row<'a> = (&'a str, Option<Tlp>, &'a [&'a str], Option<&'a str>, Decision);
+        let rows: &[Row<'_>] = &[
+            ("me", Some(Tlp::Clear), &[], None, give()),
+            ("me", Some(Tlp::Green), &[], None, give()),
+            ("me", None, &[], None, give()),
+            ("me", Some(Tlp::AmberStrict), &[], None, give()),
+            ("me", Some(Tlp::Red), &[], None, tlp(Tlp::Red)),
+            ("me", Some(Tlp::Red), &["it"], None, give()),
+            ("me", Some(Tlp::Clear), &["other"], None, Withhold(Reason::NotNamed)),
+            ("far", Some(Tlp::Clear), &[], Some("other"), give()),
+            ("far", Some(Tlp::Green), &[], Some("far"), give()),
+            ("far", None, &[], Some("far"), tlp(Tlp::Amber)),
+            ("far", Some(Tlp::Amber), &["me", "it"], Some("far"), give()),
+            ("far", Some(Tlp::AmberStrict), &["me", "it"], Some("far"), tlp(Tlp::AmberStrict)),
+            ("far", Some(Tlp::Red), &["me", "it"], Some("far"), tlp(Tlp::Red)),
+            ("it", Some(Tlp::Clear), &[], Some("far"), Withhold(Reason::ItsOrigin)),
+            ("far", Some(Tlp::Clear), &[], Some("it"), Withhold(Reason::CameFrom)),
+        ];
+        for (origin, label, to, from, expected) in rows {
+            let envelope = envelope(origin, *label, to, &[]);
+            let from = from.map(name);
+            let got = policy().shares(&envelope, from.as_ref(), &name("it"), &community());
+            assert_eq!(got, *expected, "{origin} {label:?} {to:?} {from:?}");
+        }
+    }
+
+    #[test]
+    fn hops_end_and_nothing_is_given_by_default() {
+        let far = |hops: &[&str]| envelope("far", Some(Tlp::Clear), &[], hops);
+        let ask = |envelope: &Envelope, terms: &Terms| policy().shares(envelope, Some(&name("b")), &name("it"), terms);
+        assert_eq!(ask(&far(&["a", "b", "me"]), &community()), give());
+        assert_eq!(ask(&far(&["a", "b", "c", "me"]), &community()), Decision::Withhold(Reason::Hops));
+        let own_only = |envelope: &Envelope, from: Option<&str>| {
+            let policy = Policy { hops: 0, ..policy() };
+            policy.shares(envelope, from.map(name).as_ref(), &name("it"), &community())
+        };
+        assert_eq!(own_only(&envelope("me", Some(Tlp::Clear), &[], &[]), None), give());
+        assert_eq!(own_only(&far(&["me"]), Some("far")), Decision::Withhold(Reason::Hops));
+        assert_eq!(ask(&far(&[]), &Terms::default()), Decision::Withhold(Reason::NothingGiven));
+        assert_eq!(Share::default(), Share::None);
+    }
+
+    #[test]
+    fn what_a_rule_abiding_peer_never_sends_is_refused() {
+        let ask = |tlp, to: &[&str], bringer: &str| {
+            policy().admits(&envelope("far", Some(tlp), to, &[]), &name(bringer), &all())
+        };
+        assert_eq!(ask(Tlp::Red, &["me"], "far"), Ok(()));
+        assert_eq!(ask(Tlp::Red, &["me"], "b"), Err(Reason::Tlp(Tlp::Red)));
+        assert_eq!(ask(Tlp::AmberStrict, &[], "b"), Err(Reason::Tlp(Tlp::AmberStrict)));
+        assert_eq!(ask(Tlp::Amber, &["me"], "b"), Ok(()));
+        assert_eq!(ask(Tlp::Clear, &["b"], "b"), Err(Reason::NotNamed));
+    }
+}

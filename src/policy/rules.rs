@@ -1,0 +1,241 @@
+//! Sets of rules, compiled: asked in order, on the fields that they name and on nothing else.
+//!
+//! Owns how rules are read together: in a set, the first `allow` or `deny` that matches decides for that set; a set
+//! that denies, or has nothing to say, leaves it to the next one; `poison` ends it all. What `hide` has collected
+//! until something allows the event is hidden.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::matcher::{Condition, Fact};
+use crate::config::{Act, Admit, Rule, RuleSets, Share};
+use crate::envelope::{Envelope, Field, Kind, Name, Tlp, glob};
+
+/// A rule, to be named in answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId {
+    /// Its set and its name or number there: `ours/2`.
+    pub label: String,
+    /// Where it stands in the configuration.
+    pub line: usize,
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// Fields to hide, as patterns. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hide(Vec<Arc<[String]>>);
+
+impl Hide {
+    /// Whether this field is hidden.
+    pub fn hides(&self, field: &str) -> bool {
+        self.0.iter().flat_map(|globs| globs.iter()).any(|pattern| glob(pattern, field))
+    }
+
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What rules say of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It may pass, by this rule; `None`: by a word that allows everything.
+    Allow(Option<Arc<RuleId>>, Hide),
+    /// This rule keeps it.
+    Deny(Arc<RuleId>),
+    /// No rule lets it pass.
+    Silent,
+}
+
+/// What is asked about: an envelope, and what is not written in it.
+pub(super) struct Event<'a> {
+    pub(super) envelope: &'a Envelope,
+    /// The peer that it comes from; `None`: sealed here.
+    pub(super) from: Option<&'a Name>,
+    /// Its label, or the default.
+    pub(super) tlp: Tlp,
+}
+
+/// The sets of one peer, in one direction.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// The fields that some rule names, by the length of their names.
+    fields: Vec<Vec<(String, usize)>>,
+    named: usize,
+    sets: Vec<Set>,
+}
+
+#[derive(Debug)]
+enum Set {
+    Everything,
+    Rules(Vec<Compiled>),
+}
+
+#[derive(Debug)]
+struct Compiled {
+    id: Arc<RuleId>,
+    act: Act,
+    meta: Meta,
+    /// Which field, by its number in [`Rules::fields`], and what it must be.
+    conditions: Vec<(usize, Condition)>,
+    hide: Arc<[String]>,
+}
+
+/// Conditions on what is no field. An empty part holds always.
+#[derive(Debug)]
+struct Meta {
+    origin: Option<Vec<Name>>,
+    from: Option<Vec<Name>>,
+    kind: Option<Vec<Kind>>,
+    format: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+    tlp: Option<Vec<Tlp>>,
+    hops: Option<(usize, usize)>,
+}
+
+impl Rules {
+    /// What a peer is given. Sets that are not there allow nothing; the configuration was checked for them.
+    pub fn given(share: &Share, sets: &RuleSets) -> Rules {
+        match share {
+            Share::None => Rules::default(),
+            Share::Community => Rules { sets: vec![Set::Everything], ..Rules::default() },
+            Share::Sets(names) => Rules::compile(names, Share::COMMUNITY, sets),
+        }
+    }
+
+    /// What is taken from a peer.
+    pub fn taken(admit: &Admit, sets: &RuleSets) -> Rules {
+        match admit {
+            Admit::None => Rules::default(),
+            Admit::All => Rules { sets: vec![Set::Everything], ..Rules::default() },
+            Admit::Sets(names) => Rules::compile(names, Admit::ALL, sets),
+        }
+    }
+
+    fn compile(names: &[Name], everything: &str, sets: &RuleSets) -> Rules {
+        let mut rules = Rules::default();
+        for name in names {
+            let set = if name.as_str() == everything {
+                Set::Everything
+            } else {
+                let list = sets.get(name).map(Vec::as_slice).unwrap_or_default();
+                Set::Rules(list.iter().enumerate().map(|(i, rule)| rules.rule(name, i, rule)).collect())
+            };
+            rules.sets.push(set);
+        }
+        rules
+    }
+
+    fn rule(&mut self, set: &Name, index: usize, rule: &Rule) -> Compiled {
+        let Rule { name, act, fields, origin, from, kind, format, tags, tlp, hops, hide, line } = rule;
+        let name = name.as_ref().map_or_else(|| (index + 1).to_string(), Name::to_string);
+        Compiled {
+            id: Arc::new(RuleId { label: format!("{set}/{name}"), line: *line }),
+            act: *act,
+            meta: Meta {
+                origin: origin.clone(),
+                from: from.clone(),
+                kind: kind.clone(),
+                format: format.clone(),
+                tags: tags.clone(),
+                tlp: tlp.clone(),
+                hops: *hops,
+            },
+            conditions: fields.iter().map(|(field, is)| (self.field(field), Condition::new(is))).collect(),
+            hide: hide.clone().unwrap_or_default().into(),
+        }
+    }
+
+    /// The number of a field among those that are named.
+    fn field(&mut self, name: &str) -> usize {
+        if self.fields.len() <= name.len() {
+            self.fields.resize_with(name.len() + 1, Vec::new);
+        }
+        let same = &mut self.fields[name.len()];
+        if let Some((_, number)) = same.iter().find(|(field, _)| field == name) {
+            return *number;
+        }
+        same.push((name.to_owned(), self.named));
+        self.named += 1;
+        self.named - 1
+    }
+
+    /// Whether nothing can pass.
+    pub(super) fn allow_nothing(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    pub(super) fn ask(&self, event: &Event<'_>) -> Answer {
+        let facts = self.facts(event.envelope);
+        let mut hide = Hide::default();
+        let mut denied = None;
+        for set in &self.sets {
+            let Set::Rules(rules) = set else { return Answer::Allow(None, hide) };
+            for rule in rules.iter().filter(|rule| rule.matches(event, &facts)) {
+                match rule.act {
+                    Act::Hide => hide.0.push(rule.hide.clone()),
+                    Act::Allow => {
+                        if !rule.hide.is_empty() {
+                            hide.0.push(rule.hide.clone());
+                        }
+                        return Answer::Allow(Some(rule.id.clone()), hide);
+                    }
+                    Act::Deny => {
+                        denied = Some(rule.id.clone());
+                        break;
+                    }
+                    Act::Poison => return Answer::Deny(rule.id.clone()),
+                }
+            }
+        }
+        denied.map_or(Answer::Silent, Answer::Deny)
+    }
+
+    /// The values of the named fields, by number.
+    fn facts<'a>(&self, envelope: &'a Envelope) -> Vec<Option<Fact<'a>>> {
+        let mut facts: Vec<Option<Fact<'a>>> = Vec::new();
+        if self.named == 0 {
+            return facts;
+        }
+        facts.resize_with(self.named, || None);
+        for field in envelope.fields() {
+            let Field::Open { key, value, .. } = field else { continue };
+            let same = self.fields.get(key.len()).map(Vec::as_slice).unwrap_or_default();
+            if let Some((_, number)) = same.iter().find(|(name, _)| name == key) {
+                facts[*number] = Some(Fact::new(value));
+            }
+        }
+        facts
+    }
+}
+
+impl Compiled {
+    fn matches(&self, event: &Event<'_>, facts: &[Option<Fact<'_>>]) -> bool {
+        self.meta.holds(event)
+            && self.conditions.iter().all(|(field, condition)| condition.holds(facts[*field].as_ref()))
+    }
+}
+
+impl Meta {
+    fn holds(&self, event: &Event<'_>) -> bool {
+        let header = event.envelope.header();
+        let is = |list: &Option<Vec<Name>>, name: Option<&Name>| {
+            list.as_ref().is_none_or(|list| name.is_some_and(|name| list.contains(name)))
+        };
+        // The origin's own has passed nobody.
+        let passed = event.envelope.path().len().saturating_sub(1);
+        is(&self.origin, Some(&header.origin))
+            && is(&self.from, event.from)
+            && self.kind.as_ref().is_none_or(|kinds| kinds.contains(&header.kind))
+            && self.format.as_ref().is_none_or(|formats| formats.contains(&header.format))
+            && self.tags.as_ref().is_none_or(|tags| tags.iter().any(|tag| header.tags.contains(tag)))
+            && self.tlp.as_ref().is_none_or(|labels| labels.contains(&event.tlp))
+            && self.hops.is_none_or(|(low, high)| (low..=high).contains(&passed))
+    }
+}
