@@ -25,8 +25,8 @@ pub(super) fn check(config: &Config, found: &mut Found) {
         order(rules, &place, found);
     }
     for (i, peer) in config.peers.iter().enumerate() {
-        sets(config, &peer.give.sets(), Share::COMMUNITY, &format!("peer.{i}.give"), found);
-        sets(config, &peer.take.sets(), Admit::ALL, &format!("peer.{i}.take"), found);
+        sets(config, peer.give.sets(), Share::COMMUNITY, &format!("peer.{i}.give"), found);
+        sets(config, peer.take.sets(), Admit::ALL, &format!("peer.{i}.take"), found);
         taken(config, i, peer, found);
         if peer.give == Share::Community && peer.community == Some(false) {
             found.add(
