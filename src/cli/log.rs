@@ -1,4 +1,4 @@
-//! `tail`, `show`, `export`, `quarantine`, `status`: questions to the log, of a running node or of its store.
+//! `tail`, `show`, `export`, `quarantine`, `resend`, `status`: questions to the log, of a running node or of its store.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -98,6 +98,16 @@ pub(super) struct Items {
     all: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Resend {
+    /// The peer
+    #[arg(long, value_name = "NAME")]
+    peer: Name,
+    /// From what was stored here at this time on, as 2026-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: jiff::Timestamp,
+}
+
 fn kind(text: &str) -> Result<Kind, String> {
     let kinds = [Kind::Event, Kind::Report, Kind::Withdrawal];
     kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| "event, report or withdrawal".into())
@@ -176,6 +186,13 @@ fn settle(options: &Options, items: Items, act: Act) -> Result<ExitCode, CliErro
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn resend(options: &Options, resend: Resend) -> Result<ExitCode, CliError> {
+    let since = u64::try_from(resend.since.as_millisecond()).unwrap_or(0);
+    let ask = Ask::Resend { peer: resend.peer, since };
+    put(options, Question { ask, form: Form::Line }, None, usize::MAX)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {
     put(options, Question { ask: Ask::Status, form: Form::Line }, None, usize::MAX)?;
     Ok(ExitCode::SUCCESS)
@@ -184,17 +201,35 @@ pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {
 /// Puts the question and prints the answer's first `most` lines; with a bar on a terminal where it may take long.
 fn put(options: &Options, question: Question, work: Option<&'static str>, most: usize) -> Result<usize, CliError> {
     let config = Config::read(&options.config)?;
-    let bar = work.filter(|_| io::stderr().is_terminal() && !io::stdout().is_terminal()).map(progress);
+    let work = work.filter(|_| !io::stdout().is_terminal());
     let mut out = io::BufWriter::new(io::stdout().lock());
     let follow = matches!(question.ask, Ask::Log { follow: true, .. });
-    let (mut lines, mut failed, mut broken) = (0, None, None);
-    let asked = super::runtime()?.block_on(ask(&config.node.data, &config.store, &question, |piece| {
+    let mut lines = 0;
+    let printed = read(&config, &question, work, |line| {
+        lines += 1;
+        writeln!(out, "{line}").and_then(|()| if follow { out.flush() } else { Ok(()) })?;
+        Ok(lines < most)
+    });
+    out.flush()?;
+    printed.map(|()| lines)
+}
+
+/// Puts the question and hands over each line of the answer, until `line` returns false; with a bar on a terminal where
+/// it may take long.
+pub(super) fn read(
+    config: &Config,
+    question: &Question,
+    work: Option<&'static str>,
+    mut line: impl FnMut(&str) -> io::Result<bool>,
+) -> Result<(), CliError> {
+    let bar = work.filter(|_| io::stderr().is_terminal()).map(progress);
+    let (mut failed, mut broken, mut more) = (None, None, true);
+    let asked = super::runtime()?.block_on(ask(&config.node.data, &config.store, question, |piece| {
         match piece {
-            Piece::Line(line) => {
-                lines += 1;
-                let written = writeln!(out, "{line}").and_then(|()| if follow { out.flush() } else { Ok(()) });
-                broken = written.err();
-            }
+            Piece::Line(text) => match line(&text) {
+                Ok(on) => more = on,
+                Err(error) => broken = Some(error),
+            },
             Piece::Progress(done, all) => {
                 if let Some(bar) = &bar {
                     bar.set_length(all);
@@ -203,19 +238,16 @@ fn put(options: &Options, question: Question, work: Option<&'static str>, most: 
             }
             Piece::Error(error) => failed = Some(error),
         }
-        broken.is_none() && failed.is_none() && lines < most
+        broken.is_none() && failed.is_none() && more
     }));
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    if let Some(error) = broken.or(out.flush().err()) {
+    if let Some(error) = broken {
         return Err(error.into());
     }
     asked.map_err(CliError::Node)?;
-    match failed {
-        Some(error) => Err(CliError::Node(error)),
-        None => Ok(lines),
-    }
+    failed.map_or(Ok(()), |error| Err(CliError::Node(error)))
 }
 
 pub(super) fn progress(what: &'static str) -> ProgressBar {

@@ -10,6 +10,7 @@ mod init;
 mod log;
 mod logs;
 mod peer;
+mod policy;
 mod run;
 
 use std::io;
@@ -66,6 +67,11 @@ enum Command {
     /// Show, try again or drop what a door could not pass on: no event, or nothing that fits IntelMQ
     #[command(subcommand)]
     Quarantine(log::Quarantine),
+    /// Try what the rules do to events, or what other rules would change
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Give a peer again what it may have of the log; what it has already it declines
+    Resend(log::Resend),
     /// Show how a running node stands, as JSON
     Status,
     /// Show three nodes in this process that exchange events, while one goes away and comes back
@@ -137,6 +143,8 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Show(arguments) => log::show(options, arguments),
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
+        Command::Policy(command) => policy::run(options, command),
+        Command::Resend(arguments) => log::resend(options, arguments),
         Command::Status => log::status(options),
         Command::Demo(arguments) => demo::run(&arguments),
     }

@@ -53,6 +53,17 @@ impl watch::Node for Desk {
         serde_json::to_value(self.board.status()).unwrap_or_default()
     }
 
+    fn resend(&self, peer: &Name, since: u64) -> Result<String, String> {
+        let Some((partner, linked)) = self.board.partner(peer) else {
+            return Err(format!("there is no peer {peer}: `intelmq-relay peer list` shows those there are"));
+        };
+        partner.resend.send_replace(Some(since));
+        let when = if linked { "now" } else { "as soon as there is a link" };
+        Ok(format!(
+            "{peer} is given again what it may have of the log since then, {when}; what it has already it declines"
+        ))
+    }
+
     fn quarantine(
         &self,
         number: u64,

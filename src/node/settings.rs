@@ -18,11 +18,7 @@ pub(super) fn rules(config: &Config, key: &Key) -> Rules {
         me: config.node.name.clone(),
         key: *key,
         origins: peers.chain(origins).collect(),
-        policy: Policy {
-            me: config.node.name.clone(),
-            default_tlp: config.policy.default_tlp,
-            hops: config.policy.hops,
-        },
+        policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },
         age: u64::from(config.store.age_days) * DAY,

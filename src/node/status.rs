@@ -146,6 +146,13 @@ impl Board {
         lock(&self.shown).sinks.remove(door);
     }
 
+    /// A peer, and whether its link stands.
+    pub(super) fn partner(&self, peer: &Name) -> Option<(Arc<Partner>, bool)> {
+        let shown = lock(&self.shown);
+        let (partner, _) = shown.peers.get(peer)?;
+        Some((partner.clone(), partner.traffic().linked))
+    }
+
     pub(super) fn status(&self) -> Status {
         let usage = self.core.gate.store().usage();
         let shown = lock(&self.shown);

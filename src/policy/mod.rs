@@ -14,8 +14,8 @@ mod rules;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config;
-use crate::envelope::{Envelope, Header, Name, Sealed, Tlp};
+use crate::config::{self, Config};
+use crate::envelope::{Envelope, Field, Header, Name, Sealed, Tlp};
 
 use self::rules::{Answer, Event};
 pub use self::rules::{Hide, RuleId, Rules};
@@ -147,9 +147,24 @@ impl Grant {
     pub fn form(&self, envelope: &Sealed) -> Sealed {
         if self.hide.is_empty() { envelope.clone() } else { envelope.hide(|field| self.hide.hides(field)) }
     }
+
+    /// The fields that are hidden from the peer, beside those that are hidden already.
+    pub fn hidden<'a>(&self, envelope: &'a Envelope) -> Vec<&'a str> {
+        let open = envelope.fields().filter_map(|field| match field {
+            Field::Open { key, .. } => Some(key),
+            Field::Hidden { .. } => None,
+        });
+        open.filter(|key| self.hide.hides(key)).collect()
+    }
 }
 
 impl Policy {
+    /// What the configuration says.
+    pub fn new(config: &Config) -> Policy {
+        let config::Policy { default_tlp, hops } = config.policy;
+        Policy { me: config.node.name.clone(), default_tlp, hops }
+    }
+
     /// Whether `peer` may have `envelope`, which came to us from `from` (`None`: our own).
     pub fn shares(&self, envelope: &Envelope, from: Option<&Name>, peer: &Name, terms: &Terms) -> Decision {
         let header = envelope.header();

@@ -239,3 +239,140 @@ impl Meta {
             && self.hops.is_none_or(|(low, high)| (low..=high).contains(&passed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::envelope::{Bounds, Draft, Message, Sealed, Secret, seal};
+
+    const KEY: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+
+    fn rules(give: &str, sets: &str) -> Rules {
+        let text = format!(
+            "[node]\nname = \"us\"\n[[peer]]\nname = \"it\"\nkey = \"{KEY}\"\ngive = {give}\n[[origin]]\n\
+             name = \"far\"\nkey = \"12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq\"\n{sets}"
+        );
+        let config = Config::parse(&text, Path::new("/")).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"));
+        Rules::given(&config.peers[0].give, &config.rules)
+    }
+
+    fn sealed(event: &str, change: impl FnOnce(&mut crate::envelope::Header)) -> Sealed {
+        let message = Message::read(event.as_bytes()).unwrap();
+        let mut header = message.header(&"us".parse().unwrap(), uuid::Uuid::nil(), 0);
+        change(&mut header);
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0)
+    }
+
+    fn ask(rules: &Rules, envelope: &Sealed) -> String {
+        match rules.ask(&Event { envelope, from: None, tlp: Tlp::Clear }) {
+            Answer::Silent => "silent".into(),
+            Answer::Deny(rule) => format!("deny {rule}"),
+            Answer::Allow(by, hide) => {
+                let by = by.map_or("all".to_owned(), |by| by.to_string());
+                let hidden: Vec<&str> = ["raw", "extra.a", "extra.b"].into_iter().filter(|f| hide.hides(f)).collect();
+                format!("allow {by} {}", hidden.join("+"))
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_that_decides_in_a_set_then_the_next_set_and_poison_ends_it_all() {
+        let sets = r#"
+            [[rules.never]]
+            do = "poison"
+            fields = { "extra.a" = "secret" }
+            [[rules.strip]]
+            do = "hide"
+            hide = "raw"
+            [[rules.strip]]
+            name = "no-b"
+            do = "hide"
+            fields = { "extra.b" = { present = true } }
+            hide = ["extra.b"]
+            [[rules.strip]]
+            do = "deny"
+            fields = { "classification.type" = "test" }
+            [[rules.strip]]
+            do = "allow"
+            fields = { "classification.type" = "phishing" }
+            hide = "extra.a"
+            [[rules.scans]]
+            do = "allow"
+            fields = { "classification.type" = ["scanner", "test"] }
+        "#;
+        let event = |kind: &str, rest: &str| sealed(&format!("{{\"classification.type\": \"{kind}\"{rest}}}"), |_| {});
+        let all = rules(r#"["never", "strip", "scans"]"#, sets);
+        for (event, expected) in [
+            (event("phishing", ""), "allow strip/4 raw+extra.a"),
+            (event("phishing", ", \"extra.b\": 1"), "allow strip/4 raw+extra.a+extra.b"),
+            (event("phishing", ", \"extra.a\": \"secret\""), "deny never/1"),
+            // The second set denies, and the third allows it; what was to be hidden stays hidden.
+            (event("test", ""), "allow scans/1 raw"),
+            (event("scanner", ""), "allow scans/1 raw"),
+            (event("other", ""), "silent"),
+        ] {
+            assert_eq!(ask(&all, &event), expected);
+        }
+        let two = rules(r#"["strip"]"#, sets);
+        assert_eq!(ask(&two, &event("test", "")), "deny strip/3");
+        // Poison behind what allows is never asked.
+        let late = rules(r#"["strip", "never"]"#, sets);
+        assert_eq!(ask(&late, &event("phishing", ", \"extra.a\": \"secret\"")), "allow strip/4 raw+extra.a");
+        assert_eq!(ask(&late, &event("other", ", \"extra.a\": \"secret\"")), "deny never/1");
+        let rest = rules(r#"["never", "strip", "community"]"#, sets);
+        assert_eq!(ask(&rest, &event("other", "")), "allow all raw");
+        assert!(rules("\"none\"", sets).allow_nothing());
+        assert_eq!(ask(&rules("\"community\"", sets), &event("other", "")), "allow all ");
+    }
+
+    #[test]
+    fn what_is_no_field_is_matched_too() {
+        let one = |condition: &str| rules(r#"["r"]"#, &format!("[[rules.r]]\ndo = \"allow\"\n{condition}"));
+        let ours = sealed("{\"source.ip\": \"192.0.2.1\"}", |header| header.tags = vec!["a".into(), "b".into()]);
+        let far = sealed("{\"source.ip\": \"192.0.2.1\"}", |header| {
+            header.origin = "far".parse().unwrap();
+            (header.kind, header.format) = (Kind::Report, "n6".into());
+        });
+        let far = ["it", "us"].iter().fold(far, |sealed, hop| sealed.with_hop(&hop.parse().unwrap()));
+        let holds = |condition: &str, envelope: &Sealed, from: Option<&str>| {
+            let from = from.map(|from| from.parse().unwrap());
+            let event = Event { envelope, from: from.as_ref(), tlp: Tlp::Green };
+            matches!(one(condition).ask(&event), Answer::Allow(..))
+        };
+        for (condition, of_ours, of_far) in [
+            ("origin = \"us\"", true, false),
+            ("origin = [\"us\", \"far\"]", true, true),
+            ("from = \"it\"", false, true),
+            ("type = \"event\"", true, false),
+            ("format = [\"n6\"]", false, true),
+            ("tags = [\"c\", \"b\"]", true, false),
+            ("tlp = \"GREEN\"", true, true),
+            ("tlp = [\"CLEAR\", \"RED\"]", false, false),
+            ("hops = [0, 0]", true, false),
+            ("hops = [1, 2]", false, true),
+            ("type = \"event\"\norigin = \"far\"", false, false),
+        ] {
+            assert_eq!(holds(condition, &ours, None), of_ours, "{condition}");
+            assert_eq!(holds(condition, &far, Some("it")), of_far, "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_field_is_not_there() {
+        let present = |present| {
+            let set = format!("[[rules.r]]\ndo = \"allow\"\nfields = {{ raw = {{ present = {present} }} }}");
+            rules(r#"["r"]"#, &set)
+        };
+        let open = sealed("{\"raw\": \"eA==\", \"source.ip\": \"192.0.2.1\"}", |_| {});
+        let hidden = open.hide(|field| field == "raw");
+        assert_eq!(ask(&present(true), &open), "allow r/1 ");
+        assert_eq!(ask(&present(true), &hidden), "silent");
+        assert_eq!(ask(&present(false), &hidden), "allow r/1 ");
+    }
+}

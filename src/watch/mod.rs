@@ -22,9 +22,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::envelope::Name;
 use crate::store::Store;
 
-pub use question::{Act, Ask, Filter, Form, Question};
+pub use question::{Act, Ask, Filter, Form, Question, Seen};
 
 /// Longest question.
 const MOST: u64 = 16 << 10;
@@ -35,6 +36,9 @@ const AT_ONCE: usize = 32;
 pub trait Node: Send + Sync + 'static {
     /// How it stands, as JSON.
     fn report(&self) -> serde_json::Value;
+
+    /// Gives a peer again what was stored at this time (ms since 1970) or later; what follows, or why not, for a person.
+    fn resend(&self, peer: &Name, since: u64) -> Result<String, String>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -167,7 +171,7 @@ async fn ask_store(
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. }) {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, config).await.map_err(|error| error.to_string())?;

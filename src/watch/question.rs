@@ -50,6 +50,13 @@ pub enum Ask {
     },
     /// How the node stands.
     Status,
+    /// A peer is to be given again what it may have.
+    Resend {
+        /// The peer.
+        peer: Name,
+        /// From what was stored at this time on, ms since 1970.
+        since: u64,
+    },
 }
 
 /// What is done with an item in quarantine.
@@ -87,6 +94,20 @@ pub enum Form {
     Full,
     /// JSON in this shape.
     Json(Shape),
+    /// The envelope itself, to ask policy about: see [`Seen`].
+    Sealed,
+}
+
+/// An entry of the log as [`Form::Sealed`] writes it, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// Its number.
+    pub seq: u64,
+    /// The peer that brought it; none: sealed here.
+    pub from: Option<Name>,
+    /// The envelope's bytes, in base64.
+    pub envelope: String,
 }
 
 impl Filter {
@@ -118,6 +139,11 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         },
         Ask::Status => match node {
             Some(node) => say(out, '=', &node.report().to_string()).await,
+            None => say(out, '!', NOT_RUNNING).await,
+        },
+        Ask::Resend { peer, since } => match node.map(|node| node.resend(peer, *since)) {
+            Some(Ok(done)) => say(out, '=', &done).await,
+            Some(Err(reason)) => say(out, '!', &reason).await,
             None => say(out, '!', NOT_RUNNING).await,
         },
     }
