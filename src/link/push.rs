@@ -23,6 +23,9 @@ use crate::envelope::{Name, SeenKey};
 const WHOLE_BYTES: usize = 64 << 10;
 const BODIES_BYTES: usize = 256 << 10;
 
+/// Bytes of envelopes in one batch, offered ones too.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// Our own event goes whole for so long after it was stored, ms; later it is offered, as is what was stored before the
 /// link began: others may have given it meanwhile to a peer that was away.
 const FRESH: u64 = 2_000;
@@ -109,8 +112,10 @@ pub struct Push {
     read: u64,
     /// and up to here sent or withheld.
     sent: u64,
-    /// Read, and not yet sent; `None` stands for what is withheld.
-    ready: VecDeque<(u64, Option<Outgoing>)>,
+    /// Read, and not yet sent. What is withheld leaves no trace here: what is sent must be the same as if it were not
+    /// in the log.
+    ready: VecDeque<(u64, Outgoing)>,
+    ready_bytes: usize,
     head: u64,
     /// The head when the link began.
     old: Option<u64>,
@@ -134,6 +139,7 @@ impl Push {
             read: 0,
             sent: 0,
             ready: VecDeque::new(),
+            ready_bytes: 0,
             head: 0,
             old: None,
             open: BTreeMap::new(),
@@ -175,7 +181,12 @@ impl Push {
             // everything up to that number would be kept from the peer; duplicates cost an offer.
             (self.read, self.sent) = (0, 0);
         }
-        (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
+        (self.pulling && !self.is_full() && head > self.read && self.has_room()).then_some(self.read)
+    }
+
+    /// Whether a whole batch is ready.
+    fn is_full(&self) -> bool {
+        self.ready.len() >= MAX_ENTRIES || self.ready_bytes >= BATCH_BYTES
     }
 
     fn has_room(&self) -> bool {
@@ -185,7 +196,10 @@ impl Push {
     /// What was read after [`Push::needs`]: each entry's number, with its form where policy permits it. `through` is
     /// the last number that was read.
     pub fn entries(&mut self, entries: impl IntoIterator<Item = (u64, Option<Outgoing>)>, through: u64) {
-        self.ready.extend(entries);
+        for (seq, entry) in entries.into_iter().filter_map(|(seq, entry)| Some((seq, entry?))) {
+            self.ready_bytes += entry.bytes.len();
+            self.ready.push_back((seq, entry));
+        }
         self.read = self.read.max(through);
         if self.ready.is_empty() {
             self.sent = self.read;
@@ -194,8 +208,13 @@ impl Push {
 
     /// Policy changed: what was read by the old rules and not sent is read again.
     pub fn forget_unsent(&mut self) {
-        self.ready.clear();
+        self.clear_ready();
         self.read = self.sent;
+    }
+
+    fn clear_ready(&mut self) {
+        self.ready.clear();
+        self.ready_bytes = 0;
     }
 
     /// The numbers of the entries that were offered and may still be asked for.
@@ -223,7 +242,7 @@ impl Push {
     /// Gives everything after this number again, where policy permits; what the peer has costs an offer.
     pub fn rewind(&mut self, seq: u64) {
         if self.pulling && seq < self.sent {
-            self.ready.clear();
+            self.clear_ready();
             (self.read, self.sent) = (seq, seq);
         }
     }
@@ -232,9 +251,10 @@ impl Push {
         self.theirs.note(key, hidden);
     }
 
-    /// Sends what may go now: full batches at once, the rest as soon as nothing of it is held back.
+    /// Sends what may go now: full batches at once, the rest when the log has no more and nothing of it is held back. A
+    /// batch that is not full would tell how much was withheld around it.
     fn flush(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) {
-        while self.has_room() && self.ripe(now) {
+        while self.has_room() && (self.is_full() || self.read >= self.head) && self.ripe(now) {
             let Some(batch) = self.next_batch(rng, now) else { continue };
             self.spoke = now;
             out.push(Frame::Batch(batch));
@@ -242,7 +262,7 @@ impl Push {
     }
 
     fn ripe(&self, now: u64) -> bool {
-        self.ready.front().is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| self.ripe_at(entry) <= now))
+        self.ready.front().is_some_and(|(_, entry)| self.ripe_at(entry) <= now)
     }
 
     /// When an entry may go.
@@ -250,21 +270,21 @@ impl Push {
         if entry.own || self.mode == Mode::Whole { 0 } else { entry.at.saturating_add(self.settings.hold) }
     }
 
-    /// Takes the next batch off `ready`; `None` when all that was taken is withheld.
+    /// Takes the next batch off `ready`; `None` when the peer has all that was taken.
     fn next_batch(&mut self, rng: &mut impl CryptoRng, now: u64) -> Option<Batch> {
         let mut offered = BTreeMap::new();
         let mut offers = Vec::new();
         let mut whole: Vec<(u16, Bytes)> = Vec::new();
         let mut slots = Vec::new();
         let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
-        while (slot as usize) < MAX_ENTRIES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
-            let next = self.ready.front().and_then(|(_, entry)| entry.as_ref()).map_or(0, |entry| entry.bytes.len());
+        while (slot as usize) < MAX_ENTRIES && bytes < BATCH_BYTES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
+            let next = self.ready.front().map_or(0, |(_, entry)| entry.bytes.len());
             if whole_bytes > 0 && whole_bytes + next > self.room_in_frame() {
                 break;
             }
             let Some((seq, entry)) = self.ready.pop_front() else { break };
             self.sent = seq;
-            let Some(entry) = entry else { continue };
+            self.ready_bytes -= entry.bytes.len();
             if self.theirs.has(&entry.key, entry.hidden) {
                 self.told.push(Told { seq, verdict: None });
                 continue;
@@ -370,8 +390,8 @@ impl Push {
 
     pub(super) fn deadline(&self) -> u64 {
         let unanswered = self.open.values().map(|open| open.heard + self.settings.answer).min();
-        let ripe = self.ready.front().filter(|_| self.has_room());
-        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)));
+        let ripe = self.ready.front().filter(|_| self.has_room() && (self.is_full() || self.read >= self.head));
+        let ripe = ripe.map(|(_, entry)| self.ripe_at(entry));
         let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
         [unanswered, ripe, beat].into_iter().flatten().min().unwrap_or(u64::MAX)
     }

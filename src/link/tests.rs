@@ -164,7 +164,7 @@ fn own_events_go_whole_and_others_are_offered_first() {
     let (mut a, mut b) = (side(false, 1000, From::All), side(false, 0, From::All));
     let frames = settle(&mut a, &mut b, 1000);
     assert_eq!(b.got.len(), 1000);
-    assert_eq!((frames["batch"], frames["want"], frames["done"]), (3, 3, 3));
+    assert_eq!((frames["batch"], frames["want"], frames["done"]), (2, 2, 2));
     let given = a.link.push.take_counts();
     assert_eq!(given.offered, 1000);
     assert_eq!(given.verdicts, [(Verdict::Accepted, 1000)].into());
@@ -291,6 +291,75 @@ fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     let (_, seq) = TokenKey::derive(&[7; 32]).open(&b.cursor.clone().unwrap()).unwrap();
     assert_eq!(seq, 50);
     assert!(b.link.pull.current().is_some());
+}
+
+fn numbers(side: &Side) -> Vec<u128> {
+    let number = |body: &Bytes| String::from_utf8_lossy(body).split(' ').nth(1).unwrap().parse().unwrap();
+    side.got.iter().map(number).collect()
+}
+
+/// The frames in which these entries go, tokens aside; `every` is how many of the log are withheld around each of them.
+fn shown(entries: u128, own: bool, every: u64, step: u64) -> Vec<Frame> {
+    let settings = Settings { window: usize::MAX, ..Settings::default() };
+    let mut link = Link::new(1, settings, TokenKey::derive(&[7; 32]), Uuid::nil(), From::All, 1000);
+    link.push.pull(From::All, |_| 0, 1000).unwrap();
+    let head = entries as u64 * every;
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    // All of it comes after the link began, so that own events are news.
+    assert_eq!(link.push.needs(0), None);
+    while let Some(after) = link.push.needs(head) {
+        let through = (after + step).min(head);
+        let permitted = |n: u64| n.is_multiple_of(every).then(|| entry(n / every, own).1).flatten();
+        link.push.entries((after + 1..=through).map(|n| (n, permitted(n))), through);
+        link.push.tick(&mut rng, 1500, &mut link.out).unwrap();
+    }
+    let frames = std::mem::take(&mut link.out).into_iter().skip(1);
+    let without_token = |frame| match frame {
+        Frame::Batch(batch) => {
+            assert_eq!(batch.token.len(), 64);
+            Frame::Batch(Batch { token: ByteBuf::new(), ..batch })
+        }
+        other => other,
+    };
+    frames.map(without_token).collect()
+}
+
+#[test]
+fn a_peer_is_shown_the_same_whatever_is_withheld_around_it() {
+    for own in [false, true] {
+        let alone = shown(2000, own, 1, 512);
+        assert_eq!(alone.len(), if own { 31 } else { 4 });
+        for (every, step) in [(1, 100), (2, 512), (3, 7), (50, 512), (1000, 512)] {
+            assert_eq!(shown(2000, own, every, step), alone, "one in {every}, read by {step}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_longer_permitted_is_not_sent_though_it_was_offered() {
+    let (mut a, mut b) = (side(false, 0, From::All), side(false, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    a.log = 4;
+    let offers = a.step(Vec::new(), 3000).unwrap();
+    assert_eq!(a.link.push.offered(), [1, 2, 3, 4]);
+    a.link.push.reconsider(2, None);
+    a.link.push.reconsider(3, Some(&Outgoing { bytes: Bytes::from_static(b"3 3 redacted"), ..entry(3, false).1.unwrap() }));
+    let wants = b.step(offers, 3000).unwrap();
+    let bodies = a.step(wants, 3000).unwrap();
+    b.step(bodies, 3000).unwrap();
+    b.commit();
+    let done = b.step(Vec::new(), 3000).unwrap();
+    assert_eq!(numbers(&b), [1, 3, 4]);
+    assert!(b.claims.is_empty());
+    a.step(done, 3000).unwrap();
+    let verdicts: Vec<_> = a.link.push.take_told().into_iter().map(|told| (told.seq, told.verdict)).collect();
+    let accepted = |seq| (seq, Some(Verdict::Accepted));
+    assert_eq!(verdicts, [accepted(1), (2, Some(Verdict::Later)), accepted(3), accepted(4)]);
+    assert_eq!(a.link.push.take_counts().sent, 3);
+    // It is permitted again, and wanted by an operator.
+    a.link.push.rewind(1);
+    settle(&mut a, &mut b, 5000);
+    assert_eq!(numbers(&b), [1, 3, 4, 2]);
 }
 
 #[test]
