@@ -343,7 +343,9 @@ fn what_is_no_longer_permitted_is_not_sent_though_it_was_offered() {
     let offers = a.step(Vec::new(), 3000).unwrap();
     assert_eq!(a.link.push.offered(), [1, 2, 3, 4]);
     a.link.push.reconsider(2, None);
-    a.link.push.reconsider(3, Some(&Outgoing { bytes: Bytes::from_static(b"3 3 redacted"), ..entry(3, false).1.unwrap() }));
+    a.link
+        .push
+        .reconsider(3, Some(&Outgoing { bytes: Bytes::from_static(b"3 3 redacted"), ..entry(3, false).1.unwrap() }));
     let wants = b.step(offers, 3000).unwrap();
     let bodies = a.step(wants, 3000).unwrap();
     b.step(bodies, 3000).unwrap();

@@ -7,12 +7,14 @@
 
 mod node;
 mod reference;
+mod rules;
 mod world;
 
 use intelmq_relay::link::{Settings, Violation};
 use node::Manner;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use rules::{Kind, Rules};
 use uuid::Uuid;
 use world::{Action, Event, Graph, Share, World};
 
@@ -167,6 +169,58 @@ fn networks_with_a_liar_settle() {
     for seed in seeds(300..308) {
         settles(some_network(seed, 4..=12, &[Manner::Liar]));
     }
+}
+
+/// A network in which everybody has rules of their own, for what is given and what is taken.
+fn network_with_rules(seed: u64, kind: Kind, nodes: std::ops::RangeInclusive<usize>) -> (usize, usize) {
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let nodes = rng.random_range(nodes);
+    let graph = graph(&mut rng, nodes);
+    let mut events = events(&mut rng, nodes, 30 + nodes);
+    // With content ids one copy can keep another from being looked at: what everybody must have would depend on it.
+    events.iter_mut().for_each(|event| event.content = false);
+    let rules = Rules::new(kind, &graph, &events, &mut rng);
+    let restrictions = rules.restrictions(nodes);
+    let settings = Settings { window: 8 << 10, ..Settings::default() };
+    let mut world = World::new(graph, events, settings, seed).with_rules(rules);
+    originate(&mut world, &mut rng, HEALED - 10_000);
+    disturb(&mut world, &mut rng);
+    settles(world);
+    restrictions
+}
+
+fn networks_with_rules(seeds: Vec<u64>, kind: Kind, nodes: std::ops::RangeInclusive<usize>) {
+    let all = seeds.into_iter().map(|seed| network_with_rules(seed, kind, nodes.clone()));
+    let (withheld, redacted) = all.fold((0, 0), |sum, (w, r)| (sum.0 + w, sum.1 + r));
+    println!("{withheld} events were not for everybody, {redacted} copies had something hidden");
+    assert!(withheld > 0 && redacted > 0);
+}
+
+#[test]
+fn rules_hold_and_keep_nothing_else_in_small_networks() {
+    networks_with_rules(seeds(1000..1060), Kind::Exact, 5..=12);
+}
+
+#[test]
+fn rules_hold_and_keep_nothing_else_in_middle_networks() {
+    networks_with_rules(seeds(1100..1140), Kind::Exact, 12..=30);
+}
+
+#[test]
+fn rules_hold_and_keep_nothing_else_in_large_networks() {
+    networks_with_rules(seeds(1200..1210), Kind::Exact, 30..=60);
+}
+
+/// The same with other seeds, so that they run side by side.
+#[test]
+fn rules_hold_and_keep_nothing_else_in_more_large_networks() {
+    networks_with_rules(seeds(1210..1220), Kind::Exact, 30..=60);
+}
+
+#[test]
+fn rules_about_way_and_hidden_fields_hold_in_every_order() {
+    networks_with_rules(seeds(1300..1380), Kind::Wild, 5..=25);
 }
 
 /// Node 4 comes late, and catches up from three peers at once: none of them is nearly always first, so all must keep

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use intelmq_relay::config::{Admit, RuleSets, Share};
 use intelmq_relay::envelope::{Bounds, Envelope, Key, Name, Sealed, Secret, SeenKey, SeenKeys, Tlp, Verifier};
 use intelmq_relay::link::{Claims, Known, Link, LinkId, Offer, Outgoing, Standing, TokenKey, Verdict};
-use intelmq_relay::policy::{Policy, Rules, Terms};
+use intelmq_relay::policy::{Decision, Policy, Rules, Terms};
 use uuid::Uuid;
 
 /// Fields that a redacting node hides.
@@ -89,6 +89,8 @@ pub struct Node {
     pub name: Name,
     pub secret: Secret,
     pub policy: Policy,
+    /// Its rules, by peer, where the network has any.
+    pub terms: BTreeMap<usize, Terms>,
     pub manner: Manner,
     pub durable: Durable,
     // From here on, a crash takes it.
@@ -112,6 +114,7 @@ impl Node {
             me,
             secret: secret(me),
             policy: Policy { me: name.clone(), default_tlp: Tlp::Amber, hops: 60 },
+            terms: BTreeMap::new(),
             name,
             manner: Manner::Honest,
             durable: Durable {
@@ -169,8 +172,8 @@ impl Node {
             return Err(Verdict::UnknownOrigin);
         }
         let sealed = self.verifier.open(envelope).map_err(|_| Verdict::BadSignature)?;
-        let terms = Terms { take: Rules::taken(&Admit::All, &RuleSets::new()), ..Terms::default() };
-        let admitted = self.policy.admits(&sealed, &name(bringer), &terms);
+        let all = Terms { take: Rules::taken(&Admit::All, &RuleSets::new()), ..Terms::default() };
+        let admitted = self.policy.admits(&sealed, &name(bringer), self.terms.get(&bringer).unwrap_or(&all));
         admitted.map_err(|reason| Verdict::Refused(reason.to_string()))?;
         Ok(sealed.with_hop(&self.name))
     }
@@ -199,13 +202,15 @@ impl Node {
 
     /// An entry in the form in which `peer` may have it.
     pub fn outgoing(&self, entry: &Entry, peer: usize, share: super::world::Share) -> Option<Outgoing> {
-        use intelmq_relay::policy::Decision;
         let from = entry.from.map(name);
         let give = if share.give { Share::Community } else { Share::None };
-        let terms = Terms { community: true, give: Rules::given(&give, &RuleSets::new()), ..Terms::default() };
-        let decision = self.policy.shares(&entry.sealed, from.as_ref(), &name(peer), &terms);
-        let Decision::Give(_) = decision else { return None };
-        let form = if share.redact { entry.sealed.hide(|key| SECRET.contains(&key)) } else { entry.sealed.clone() };
+        let word = Terms { community: true, give: Rules::given(&give, &RuleSets::new()), ..Terms::default() };
+        let terms = self.terms.get(&peer).unwrap_or(&word);
+        let Decision::Give(grant) = self.policy.shares(&entry.sealed, from.as_ref(), &name(peer), terms) else {
+            return None;
+        };
+        let form =
+            if share.redact { entry.sealed.hide(|key| SECRET.contains(&key)) } else { grant.form(&entry.sealed) };
         let header = form.header();
         Some(Outgoing {
             at: entry.at,

@@ -35,7 +35,7 @@ pub fn reach(graph: &Graph, event: &Event, mute: &[usize]) -> Reach {
 }
 
 /// The table of TLP 2.0 and the recipients.
-fn lets(event: &Event, giver: usize, taker: usize) -> bool {
+pub fn lets(event: &Event, giver: usize, taker: usize) -> bool {
     let direct = giver == event.origin;
     let named = event.to.contains(&taker);
     let recipients = event.to.is_empty() || named;

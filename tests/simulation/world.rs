@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::node::{Acquaintance, BOUNDS, Manner, Node, Pending, Session, name, secret};
 use super::reference::{self, Copy, Reach};
+use super::rules::{self, Rules};
 
 /// What the giver of an edge gives.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +150,8 @@ pub struct World {
     pub arrivals: BTreeMap<(usize, usize), u64>,
     links: LinkId,
     replay: Vec<Bytes>,
+    /// What everybody's rules are, where they are more than [`Share`].
+    rules: Option<Rules>,
 }
 
 fn edge(a: usize, b: usize) -> (usize, usize) {
@@ -180,12 +183,23 @@ impl World {
             arrivals: BTreeMap::new(),
             links: 0,
             replay: Vec::new(),
+            rules: None,
             graph,
         };
         for (a, b) in world.graph.edges() {
             world.at(0, Action::Open { a, b });
         }
         world
+    }
+
+    /// The same world, whose nodes have these rules.
+    pub fn with_rules(mut self, rules: Rules) -> World {
+        for node in &mut self.nodes {
+            node.policy.hops = rules.hops;
+            node.terms = rules.terms(node.me, &self.graph);
+        }
+        self.rules = Some(rules);
+        self
     }
 
     pub fn at(&mut self, time: u64, action: Action) {
@@ -371,14 +385,18 @@ impl World {
         }
         let before = self.nodes[at].durable.log.len();
         self.nodes[at].commit(self.now);
-        let new: Vec<Sealed> = self.nodes[at].durable.log[before..].iter().map(|entry| entry.sealed.clone()).collect();
-        for sealed in new {
+        let new: Vec<(Option<usize>, Sealed)> =
+            self.nodes[at].durable.log[before..].iter().map(|entry| (entry.from, entry.sealed.clone())).collect();
+        for (from, sealed) in new {
             let event = self.ids[&(sealed.header().origin.clone(), sealed.header().id)];
             self.arrivals.entry((at, event)).or_insert(self.now);
             if self.events[event].origin == at {
                 self.events[event].born = Some(self.now);
             }
-            assert!(self.may[event][at].is_some(), "node {at} stored event {event}, which is not for it");
+            match &self.rules {
+                Some(rules) => rules.check_copy(event, at, from, &sealed),
+                None => assert!(self.may[event][at].is_some(), "node {at} stored event {event}, which is not for it"),
+            }
             if self.nodes[at].manner == Manner::Liar {
                 self.replay.push(sealed.bytes().clone());
             }
@@ -403,8 +421,13 @@ impl World {
 
     fn draft(&self, number: usize) -> Draft {
         let event = &self.events[number];
-        let text =
-            format!(r#"{{"source.ip": "192.0.2.{}", "extra.secret": "s{number}", "extra.n": {number}}}"#, number % 250);
+        let text = match &self.rules {
+            Some(_) => rules::text(number),
+            None => format!(
+                r#"{{"source.ip": "192.0.2.{}", "extra.secret": "s{number}", "extra.n": {number}}}"#,
+                number % 250
+            ),
+        };
         let message = Message::read(text.as_bytes()).unwrap();
         let mut header = message.header(&name(event.origin), Uuid::from_u128(number as u128 + 1), self.now);
         header.tlp = (event.tlp != "none").then(|| event.tlp.parse().unwrap());
@@ -505,7 +528,7 @@ impl World {
         }
         let (no, mut shown, mut size) = match frame {
             Frame::Batch(batch) => {
-                let offers = batch.offers.iter().map(|offer| (offer.1.clone(), offer.2, offer.4, true)).collect();
+                let offers = batch.offers.iter().map(|offer| (offer.1.clone(), offer.2, offer.4, None)).collect();
                 (Some(batch.no), offers, batch.offers.iter().map(|offer| offer.3 as usize).sum::<usize>())
             }
             Frame::Bodies(_) => (None, Vec::new(), 0),
@@ -514,17 +537,21 @@ impl World {
         for (_, body) in bodies(frame) {
             size += body.len();
             let envelope = Envelope::decode(body, &BOUNDS).unwrap();
-            shown.push((envelope.header().origin.clone(), envelope.header().id, envelope.hidden(), false));
+            shown.push((envelope.header().origin.clone(), envelope.header().id, envelope.hidden(), Some(envelope)));
         }
-        for (origin, id, hidden, offers) in shown {
+        for (origin, id, hidden, envelope) in shown {
             let event = self.ids[&(origin.clone(), id)];
-            let copy = self.may[event][peer].unwrap_or_else(|| panic!("event {event} shown to {peer} by {me}"));
-            assert!(copy == Copy::Full || hidden > 0, "event {event} shown in full to {peer}");
+            if let Some(rules) = &self.rules {
+                rules.check_shown(event, me, peer, hidden, envelope.as_ref());
+            } else {
+                let copy = self.may[event][peer].unwrap_or_else(|| panic!("event {event} shown to {peer} by {me}"));
+                assert!(copy == Copy::Full || hidden > 0, "event {event} shown in full to {peer}");
+            }
             assert_ne!(self.events[event].origin, peer, "event {event} back to its origin");
             // An offer may be of an older copy that came another way; what is sent may not.
             let copies = self.nodes[me].durable.copies.get(&(origin, id)).into_iter().flatten();
             let mut from = copies.filter(|(_, mine)| *mine <= hidden).map(|(from, _)| *from == Some(peer));
-            let back = if offers { from.all(|is| is) } else { from.any(|is| is) };
+            let back = if envelope.is_none() { from.all(|is| is) } else { from.any(|is| is) };
             assert!(!back, "event {event} back from {me} to {peer}");
         }
         let session = self.nodes[me].sessions.get_mut(&peer).expect("only open links send");
@@ -619,6 +646,16 @@ impl World {
                 None => vec![None; self.graph.nodes],
             };
             for (node, must) in self.nodes.iter().zip(must).filter(|(node, _)| node.manner == Manner::Honest) {
+                if let Some(rules) = &self.rules {
+                    let of_event = |sealed: &Sealed| {
+                        let header = sealed.header();
+                        (&header.origin, header.id) == (&name(event.origin), event.id)
+                    };
+                    let copies = node.durable.log.iter().filter(|entry| of_event(&entry.sealed));
+                    let copies: Vec<u8> = copies.map(|entry| rules::mask(&entry.sealed)).collect();
+                    rules.check_settled(number, node.me, event.born.is_some(), &copies);
+                    continue;
+                }
                 self.check_copies(node, number, must, self.may[number][node.me]);
             }
         }
