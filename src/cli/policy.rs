@@ -18,7 +18,7 @@ use super::{CliError, Options};
 use crate::config::Config;
 use crate::envelope::{Bounds, CyCat, Draft, Envelope, Message, Name, Secret, seal};
 use crate::net::now;
-use crate::policy::{Decision, Policy, RuleId, Terms};
+use crate::policy::{Decision, Policy, Reason, RuleId, Terms};
 use crate::watch::{Ask, Filter, Form, Question, Seen};
 
 #[derive(Debug, clap::Subcommand)]
@@ -146,20 +146,17 @@ impl<W: Write> Trial<'_, W> {
         }
         let (kind, address) = (plain(envelope, "classification.type"), plain(envelope, "source.ip"));
         let tlp = envelope.header().tlp.map_or("-", |tlp| tlp.as_str());
-        let what = if told.given { "given" } else { "withheld" };
-        write!(self.out, "{number:6}  {kind:20} {address:15} {tlp:12} {what:8}")?;
-        if let Some(reason) = told.reason {
-            write!(self.out, " {reason}")?;
-        }
-        if let Some(rule) = told.rule {
-            let file = self.options.config.display();
-            let by = if told.given { " by" } else { "" };
-            write!(self.out, "{by} {} ({file}:{})", rule.label, rule.line)?;
-        }
-        if !told.hidden.is_empty() {
-            write!(self.out, ", without {}", told.hidden.join(" "))?;
-        }
-        writeln!(self.out)
+        let rule = told.rule.map(|rule| format!("{} ({}:{})", rule.label, self.options.config.display(), rule.line));
+        let what = match (decision, rule) {
+            (Decision::Give(_), None) => "given".into(),
+            (Decision::Give(_), Some(rule)) => format!("given by {rule}"),
+            (Decision::Withhold(Reason::Rule(_)), Some(rule)) => format!("withheld by {rule}"),
+            (Decision::Withhold(reason), None) => format!("withheld: {reason}"),
+            (Decision::Withhold(reason), Some(rule)) => format!("withheld: {reason}; else given by {rule}"),
+        };
+        let without =
+            if told.hidden.is_empty() { String::new() } else { format!(", without {}", told.hidden.join(" ")) };
+        writeln!(self.out, "{number:6}  {kind:20} {address:15} {tlp:12} {what}{without}")
     }
 }
 

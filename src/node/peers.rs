@@ -1,8 +1,8 @@
 //! One task per peer: it keeps one link to it, for ever.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -15,7 +15,7 @@ use crate::accept::Bringer;
 use crate::config::{self, Config, FirstContact};
 use crate::envelope::Name;
 use crate::link::{From, Violation};
-use crate::net::{LinkEnd, Partner, PeerLink};
+use crate::net::{LinkEnd, Partner, PeerLink, Test, Traffic};
 
 /// The pause before a link that ended is opened again; random within, so that two nodes do not keep step.
 const AGAIN: (u64, u64) = (50, 2_000);
@@ -80,7 +80,7 @@ fn start(core: &Arc<Core>, peer: &config::Peer, config: &Config) -> Option<Peer>
         terms: watch::Sender::new(settings::terms(peer, config)),
         first_contact: first_contact(peer.first_contact),
         resend: watch::Sender::new(None),
-        traffic: Default::default(),
+        traffic: Mutex::new(Traffic { test: Test { ours: peer.test, theirs: false }, ..Traffic::default() }),
     });
     let cancel = CancellationToken::new();
     let (cancelled, work) = (cancel.clone(), keep(core.clone(), partner.clone(), link).in_current_span());

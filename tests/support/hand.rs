@@ -32,13 +32,25 @@ pub struct Hand {
 impl Hand {
     /// A peer of this name, which `relay` has in its list, and gives what a community has.
     pub fn listed_by(relay: &Relay, name: &'static str) -> Hand {
+        let key = secret(name).key().to_string();
+        relay.expect(0, &["peer", "add", name, &key, "--give", "community"]);
+        Hand::known(name)
+    }
+
+    /// A peer of this name, whom the relay knows already.
+    pub fn known(name: &'static str) -> Hand {
         let secret = secret(name);
-        relay.expect(0, &["peer", "add", name, &secret.key().to_string(), "--give", "community"]);
         Hand { name, secret, net: None, stream: None, buffer: BytesMut::new(), no: 0 }
     }
 
     /// Dials the relay, and says hello in the right order.
     pub async fn link(&mut self, relay: &Relay) {
+        self.link_from(relay, From::Now).await;
+        assert!(matches!(self.receive().await, Some(Frame::Pull(_))));
+    }
+
+    /// The same, to begin there in the relay's log. The relay's own `Pull` is the first frame that comes.
+    pub async fn link_from(&mut self, relay: &Relay, from: From) {
         if self.net.is_none() {
             let peer = Peer {
                 name: relay.name.parse().unwrap(),
@@ -56,8 +68,7 @@ impl Hand {
         self.no = 0;
         // A stream that the relay opened before it knew that the last one had ended may be there first.
         while !within(self.hello(relay)).await {}
-        self.send(Frame::Pull(From::Now)).await;
-        assert!(matches!(self.receive().await, Some(Frame::Pull(_))));
+        self.send(Frame::Pull(from)).await;
     }
 
     async fn hello(&mut self, relay: &Relay) -> bool {
