@@ -270,6 +270,12 @@ impl<K: Sink> Delivery<K> {
     /// that a crash before it is out of quarantine does not give it twice.
     async fn retry(&mut self, again: Again) -> Result<Option<DoorError>, StoreError> {
         let Again { number, envelope, reply } = again;
+        // While the door was closed, it may have been asked for once more, or dropped.
+        let there = self.store.quarantined(number.saturating_sub(1), 1).await?;
+        if there.first().is_none_or(|(first, _)| *first != number) {
+            let _ = reply.send(Err("it is no longer in quarantine".to_owned()));
+            return Ok(None);
+        }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
         let text = fitted.and_then(|()| {
             self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
