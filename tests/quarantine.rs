@@ -163,7 +163,7 @@ fn what_is_asked_for_twice_while_the_door_waits_is_given_once() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     redis::cmd("DEL").arg(IN).exec(&mut way.redis.connect()).unwrap();
     let again = again.join().unwrap();
-    assert!(String::from_utf8_lossy(&again.stdout).contains("no longer in quarantine"), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stdout).contains("1 is no item in quarantine"), "{again:?}");
     assert_eq!((numbers(&way.arrived()), quarantine(&way.b)), (vec![1], vec![]));
 }
 

@@ -68,8 +68,8 @@ pub struct Again {
     pub number: u64,
     /// It.
     pub envelope: Sealed,
-    /// Told when it is delivered and out of quarantine; else why not.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    /// Told when it is delivered and out of quarantine, and that it had left it before (`false`); else why not.
+    pub reply: oneshot::Sender<Result<bool, String>>,
 }
 
 impl<K: Sink> Deliver<K> {
@@ -273,7 +273,7 @@ impl<K: Sink> Delivery<K> {
         // While the door was closed, it may have been asked for once more, or dropped.
         let there = self.store.quarantined(number.saturating_sub(1), 1).await?;
         if there.first().is_none_or(|(first, _)| *first != number) {
-            let _ = reply.send(Err("it is no longer in quarantine".to_owned()));
+            let _ = reply.send(Ok(false));
             return Ok(None);
         }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
@@ -299,7 +299,7 @@ impl<K: Sink> Delivery<K> {
         (self.again, self.place.given) = (number, Some(self.at));
         self.outlet.gate.release(vec![number]).await?;
         (self.outlet.count)(Step { given: 1, seq: self.at, ..Step::default() });
-        let _ = reply.send(Ok(()));
+        let _ = reply.send(Ok(true));
         Ok(None)
     }
 
