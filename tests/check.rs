@@ -62,6 +62,22 @@ fn the_botnet_must_fit_the_doors() {
     }
 }
 
+/// Which bots are there does not depend on whether the broker answers.
+#[test]
+fn the_botnet_must_fit_doors_to_rabbitmq_too() {
+    let node = Relay::init("cert-a");
+    for (door, name, queue) in [("take", "from", "out"), ("give", "to", "in-queue")] {
+        node.and(&format!("[[{door}.amqp]]\nname = {name:?}\nqueue = {queue:?}\nserver = {{ port = 1 }}"));
+    }
+    let (_, text) = check(&node, Some(WIRED));
+    assert!(text.contains("ok       door from: out in") && text.contains("ok       door to: in-queue in"), "{text}");
+    assert_eq!(text.matches("start that RabbitMQ").count(), 2, "{text}");
+    let (_, text) = check(&node, Some("{}"));
+    assert!(text.contains("no bot writes to it") && text.contains("no bot reads it"), "{text}");
+    let (_, text) = check(&node, Some("taxonomy: ["));
+    assert!(text.contains("PROBLEM  IntelMQ's"), "{text}");
+}
+
 #[test]
 fn a_redis_that_may_lose_queues_is_named() {
     let redis = Redis::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);

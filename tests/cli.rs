@@ -140,6 +140,10 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
         assert!(found.contains(what) && found.contains(remedy), "{found}");
     }
     assert!(found.ends_with("There are 5 problems.\n"), "{found}");
+    let files = "[[give.files]]\nname = \"bare\"\ndirectory = \".\"\nevents = { shape = \"bare\", harmonization = \"no/such\" }\n";
+    fs::write(&file, format!("{text}\n{files}")).unwrap();
+    let found = expect(1, folder.path(), &["check"]);
+    assert!(found.contains("PROBLEM  door bare\n         cannot read the data format"), "{found}");
     let id = expect(2, folder.path(), &["id"]);
     assert!(id.starts_with("error: others than its owner may use the key file"), "{id}");
 }

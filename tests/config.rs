@@ -530,8 +530,17 @@ fn refuses_doors_in_each_others_way() {
                 "only fields of the feed",
             ),
             ("[take.redis.seal]\nid = \"hash\"", 9, 6, "expected `random` or `content`"),
+            (
+                "[take.redis.seal]\nid = \"content\"\nhide = [\"raw\", \"source.ip\"]",
+                10,
+                16,
+                "could be guessed from the id",
+            ),
+            ("[take.redis.seal]\nid = \"content\"\nhide = [\"feed.*\"]", 10, 9, "write it in drop"),
         ],
     );
+    let unsaid = "id = \"content\"\nid_without = [\"feed.url\"]\nhide = [\"raw\", \"feed.url\", \"time.observation\"]";
+    good(&format!("{HEAD}{TAKE}[take.redis.seal]\n{unsaid}"));
     // The same queue name in another database or on another server is another queue.
     for server in ["{ db = 3 }", "{ port = 6380 }", "{ host = \"redis.example\" }", "{ host = \"/run/redis.sock\" }"] {
         good(&format!("{HEAD}{TAKE}[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {server}"));

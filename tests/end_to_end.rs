@@ -330,7 +330,7 @@ fn a_reload_opens_and_closes_doors() {
     way.b.configure(&way.b.configuration().replace("queue = \"bot-queue\"", "queue = \"other-queue\""));
     for node in [&way.a, &way.b] {
         node.signal(rustix::process::Signal::HUP);
-        node.says("configuration read again");
+        assert_eq!(node.says("configuration read again")["span"]["node"], *node.name, "whose line it is");
     }
     way.from.push("second", &events(10..20));
     way.from.push(OUT, &events(20..30));

@@ -145,6 +145,49 @@ fn what_does_not_fit_is_kept_and_given_once_when_it_fits() {
     assert_eq!(way.b.status()["quarantined"], 0);
 }
 
+/// The last thing that came does not fit, and the operator corrects the format while the node is down.
+#[test]
+fn what_is_in_quarantine_is_not_given_from_the_log_as_well() {
+    let mut way = Way::with("", "{ harmonization = \"./harmonization.conf\" }");
+    let format = way.b.path("harmonization.conf");
+    fs::write(&format, OLD_FORMAT).unwrap();
+    way.start();
+    way.send(&[event(1, json!({"source.asn": "no number"}))]);
+    way.b.terminate();
+    fs::write(&format, OLD_FORMAT.replace("\"ASN\"", "\"String\"")).unwrap();
+    way.b.start();
+    way.send(&[event(2, json!({}))]);
+    assert_eq!((numbers(&way.arrived()), quarantine(&way.b).len()), (vec![2], 1));
+    // The other side is restarted without its data, and what it got is given from the node's own note on.
+    way.b.terminate();
+    redis::cmd("DEL").arg("relay:cert-b:to-bot-queue:mark").exec(&mut way.redis.connect()).unwrap();
+    way.b.start();
+    way.b.expect(0, &["quarantine", "retry", "1"]);
+    assert_eq!((numbers(&way.arrived()), quarantine(&way.b).len()), (vec![1, 2], 0));
+}
+
+/// A command that gave up leaves its wish behind, and the operator asks once more.
+#[test]
+fn what_is_asked_for_twice_while_the_door_waits_is_given_once() {
+    let (events, high_water) = ("{ harmonization = \"./harmonization.conf\" }", "high_water = 1\n");
+    let mut way = Way::with("", &format!("{events}\n{high_water}"));
+    let format = way.b.path("harmonization.conf");
+    fs::write(&format, OLD_FORMAT).unwrap();
+    way.start();
+    way.send(&[event(1, json!({"source.asn": "no number"})), event(2, json!({}))]);
+    fs::write(&format, OLD_FORMAT.replace("\"ASN\"", "\"String\"")).unwrap();
+    let gave_up = way.b.command(&["quarantine", "retry", "1"]);
+    assert!(String::from_utf8_lossy(&gave_up.stdout).contains("has not answered"), "{gave_up:?}");
+    let folder = way.b.path("");
+    let again = std::thread::spawn(move || relay::command(&folder, &["quarantine", "retry", "1"]).output().unwrap());
+    // It is on its way: the bot takes what it has been given only now.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    redis::cmd("DEL").arg(IN).exec(&mut way.redis.connect()).unwrap();
+    let again = again.join().unwrap();
+    assert!(String::from_utf8_lossy(&again.stdout).contains("1 is no item in quarantine"), "{again:?}");
+    assert_eq!((numbers(&way.arrived()), quarantine(&way.b)), (vec![1], vec![]));
+}
+
 #[test]
 fn a_door_whose_format_cannot_be_read_waits_and_says_so() {
     let mut way = Way::with("", "{ harmonization = \"./harmonization.conf\" }");

@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 
 use super::{CliError, Options};
 use crate::config::{self, Config, read_key_file};
-use crate::intelmq::{probe_collector, probe_listen};
+use crate::envelope::Shape;
+use crate::intelmq::{probe_collector, probe_format, probe_listen};
 use crate::net::Net;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
 
@@ -75,6 +76,19 @@ fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
         findings.extend(door.taken.iter().map(|taken| directory(&format!("door {}, taken files", door.name), taken)));
     }
     findings.extend(config.give.files.iter().map(|door| directory(&format!("door {}", door.name), &door.directory)));
+    findings.extend(formats(config));
+}
+
+/// The data formats that doors cannot use: such a door gives nothing.
+fn formats(config: &Config) -> Vec<Finding> {
+    let give = &config.give;
+    let files = give.files.iter().map(|door| (&door.name, &door.events, Shape::Iep04));
+    let redis = give.redis.iter().map(|door| (&door.name, &door.events, Shape::Extra));
+    let tcp = give.tcp.iter().map(|door| (&door.name, &door.events, Shape::Extra));
+    let amqp = give.amqp.iter().map(|door| (&door.name, &door.events, Shape::Extra));
+    let doors = files.chain(redis).chain(tcp).chain(amqp);
+    let bad = doors.filter_map(|(name, events, usual)| Some((name, probe_format(events, usual, name).err()?)));
+    bad.map(|(name, error)| Finding::problem(format!("door {name}"), error.to_string())).collect()
 }
 
 /// Servers, bots and peers, all at once.

@@ -22,14 +22,23 @@ pub(super) enum Format {
     Json,
 }
 
-/// What is logged where nothing else is said: libp2p's own lines repeat ours.
-const LEVEL: &str = "info,libp2p_swarm=warn,lapin=off";
+/// Others' lines, at whatever level ours are: libp2p's repeat ours, and lapin's have payloads in them. Who names a
+/// module gets it.
+const OTHERS: &str = "libp2p_swarm=warn,lapin=off";
+const LEVEL: &str = "info";
 
-/// Starts logging. `level` is a tracing filter; without one, `RELAY_LOG` has it, else it is `info`.
-pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), CliError> {
-    let from_environment = std::env::var("RELAY_LOG").ok().filter(|level| !level.is_empty());
-    let level = level.or(from_environment.as_deref()).unwrap_or(LEVEL);
-    let filter = EnvFilter::try_new(level).map_err(|error| CliError::Usage {
+/// Starts logging. `level` is a tracing filter; without one, `RELAY_LOG` has it, else it is `info`. `quiet` is for
+/// commands that say everything themselves: then nothing is logged where no level is given.
+pub(super) fn start(format: Format, level: Option<&str>, quiet: bool) -> Result<(), CliError> {
+    let from_environment = std::env::var("RELAY_LOG").ok().filter(|level| !level.is_empty() && !quiet);
+    let given = level.or(from_environment.as_deref());
+    let level = given.unwrap_or(LEVEL);
+    let filter = match given {
+        None if quiet => Ok(EnvFilter::new("off")),
+        // What comes later holds, so a module that is named has its own level.
+        _ => EnvFilter::try_new(format!("{OTHERS},{level}")),
+    };
+    let filter = filter.map_err(|error| CliError::Usage {
         what: format!("{level:?} is no log level: {error}"),
         remedy: "write error, warn, info, debug or trace, or per module as \"info,intelmq_relay::net=debug\"".into(),
     })?;

@@ -118,10 +118,9 @@ enum CliError {
 /// or the configuration is wrong.
 pub fn main() -> ExitCode {
     let Cli { options, command } = Cli::parse();
-    // What the nodes of the demonstration log would drown what it shows.
-    let quiet = matches!(command, Command::Demo(_)).then_some("off");
-    match logs::start(options.log_format, options.log_level.as_deref().or(quiet)).and_then(|()| run(&options, command))
-    {
+    // What the nodes of the demonstration log would drown what it shows, and check tells in its own words.
+    let quiet = matches!(command, Command::Demo(_) | Command::Check);
+    match logs::start(options.log_format, options.log_level.as_deref(), quiet).and_then(|()| run(&options, command)) {
         Ok(code) => code,
         // `… | head` has read enough.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

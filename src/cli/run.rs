@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{CliError, Options, init};
 use crate::config::{Config, read_key_file};
@@ -22,10 +22,12 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     }
     let config = Config::read(&options.config)?;
     let secret = read_key_file(&config.node.key)?;
+    // Every line of the log stands alone, also where several nodes write into one journal.
+    let span = info_span!("node", node = %config.node.name);
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let node = Node::start(config, secret).await.map_err(|error| CliError::Node(error.to_string()))?;
-        follow(node, options, &mut signals).await
+        follow(node, options, &mut signals).instrument(span).await
     })
 }
 
@@ -71,7 +73,11 @@ async fn follow(mut node: Node, options: &Options, signals: &mut Signals) -> Res
 async fn reload(node: &mut Node, options: &Options) {
     let config = match Config::read(&options.config) {
         Ok(config) => config,
-        Err(reason) => return error!("the old configuration stays: {reason}"),
+        Err(reason) => {
+            // A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
+            let reason = reason.to_string().replace("\n  ", "; ").replace('\n', "; ");
+            return error!("the old configuration stays: {reason}");
+        }
     };
     match node.reload(config).await {
         Ok(()) => info!(file = %options.config.display(), "configuration read again"),

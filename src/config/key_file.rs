@@ -15,7 +15,7 @@ use crate::envelope::Secret;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// There is none.
-    #[error("there is no key file {}\n  make one with `intelmq-relay init`, or correct node.key", .0.display())]
+    #[error("there is no key file {}\n  restore it from your backup, or correct node.key; `intelmq-relay init` makes a new one, which is a new node for all peers", .0.display())]
     Missing(PathBuf),
     /// There is one: a key is never overwritten.
     #[error("there is a key file {} already, and it stays as it is", .0.display())]

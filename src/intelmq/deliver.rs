@@ -68,8 +68,8 @@ pub struct Again {
     pub number: u64,
     /// It.
     pub envelope: Sealed,
-    /// Told when it is delivered and out of quarantine; else why not.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    /// Told when it is delivered and out of quarantine, and that it had left it before (`false`); else why not.
+    pub reply: oneshot::Sender<Result<bool, String>>,
 }
 
 impl<K: Sink> Deliver<K> {
@@ -79,7 +79,7 @@ impl<K: Sink> Deliver<K> {
         let store = outlet.gate.store().clone();
         let mut head = store.watch_head();
         let mut trouble = Trouble::new(outlet.door.clone());
-        let place = Place { log: store.log_id(), given: None, quarantined: 0 };
+        let place = Place { log: store.log_id(), given: None, held: Vec::new() };
         let held_back = HeldBack::default();
         let mut delivery = Delivery { sink, outlet, store, place, at: 0, again: 0, held_back };
         loop {
@@ -120,6 +120,8 @@ struct Batch {
     /// The numbers of their entries.
     seqs: Vec<u64>,
     misfits: Vec<Quarantined>,
+    /// The numbers of their entries.
+    held: Vec<u64>,
     unfit: u64,
 }
 
@@ -135,7 +137,7 @@ impl<K: Sink> Delivery<K> {
         let log = self.store.log_id();
         let noted = self.store.cursor(&Cursor::Sink(self.outlet.door.clone())).await?;
         let noted = noted.and_then(|bytes| Place::decode(&bytes)).filter(|noted| noted.log == log);
-        self.place = noted.unwrap_or(Place { log, given: None, quarantined: 0 });
+        self.place = noted.unwrap_or(Place { log, given: None, held: Vec::new() });
         let door = &self.outlet.door;
         let ours = mark.filter(|mark| mark.log == log);
         self.at = match (ours, self.place.given) {
@@ -215,16 +217,18 @@ impl<K: Sink> Delivery<K> {
 
     /// Gives these entries; whether there was any to give, and what went wrong at the door.
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
-        let Batch { texts, seqs, misfits, unfit } = self.batch(entries);
+        let Batch { texts, seqs, misfits, held, unfit } = self.batch(entries);
         let quarantined = misfits.len() as u64;
         self.held_back.tell(&self.outlet.door, &misfits);
-        if last > self.place.quarantined && quarantined > 0 {
+        if quarantined > 0 {
             // Before the mark moves: what is kept twice is looked at twice, what is kept nowhere is lost.
-            self.place.quarantined = last;
+            self.place.hold(held);
             self.outlet.gate.note_sink(&self.outlet.door, self.place.encode(), misfits).await?;
         }
-        // Our own events come by here too: where there is nothing to give, the mark need not move each time.
-        if !texts.is_empty() || last - self.at >= LIMIT.entries as u64 {
+        // Our own events come by here too: where there is nothing to give, the mark need not move each time. Behind what
+        // is in quarantine it moves at once: a later format may fit, and it must not be given from the log as well.
+        let behind_held = self.place.held.iter().any(|seq| *seq > self.at);
+        if !texts.is_empty() || behind_held || last - self.at >= LIMIT.entries as u64 {
             if let Err(error) = self.sink.give(&texts, self.mark(last)).await {
                 // Some of it may be confirmed all the same.
                 if let Some(seq) = self.sink.confirmed().checked_sub(1).and_then(|last| seqs.get(last)) {
@@ -245,7 +249,10 @@ impl<K: Sink> Delivery<K> {
     fn batch(&self, entries: &[Arc<Entry>]) -> Batch {
         let Outlet { door, fit, now, .. } = &self.outlet;
         let mut batch = Batch::default();
-        for entry in entries.iter().filter(|entry| fit.wants(entry)) {
+        // What is in quarantine, or was, is nobody's but the operator's, whether it fits by now or not.
+        let newest = self.place.held.iter().max().copied().unwrap_or(0);
+        let held = |entry: &Entry| entry.seq <= newest && self.place.held.contains(&entry.seq);
+        for entry in entries.iter().filter(|entry| fit.wants(entry) && !held(entry)) {
             match fit.text(&entry.envelope) {
                 Ok(text) => {
                     batch.texts.push(text);
@@ -255,9 +262,8 @@ impl<K: Sink> Delivery<K> {
                     debug!(%door, event = %entry.envelope.header().id, "no event of IntelMQ's: not delivered");
                     batch.unfit += 1;
                 }
-                // It is there from the last time, when giving what was around it failed.
-                Err(Unfit::Misfit(_)) if entry.seq <= self.place.quarantined => {}
                 Err(Unfit::Misfit(reason)) => {
+                    batch.held.push(entry.seq);
                     let held = Held::Envelope(entry.envelope.clone().into());
                     batch.misfits.push(Quarantined { at: now(), door: door.clone(), reason, held });
                 }
@@ -270,6 +276,12 @@ impl<K: Sink> Delivery<K> {
     /// that a crash before it is out of quarantine does not give it twice.
     async fn retry(&mut self, again: Again) -> Result<Option<DoorError>, StoreError> {
         let Again { number, envelope, reply } = again;
+        // While the door was closed, it may have been asked for once more, or dropped.
+        let there = self.store.quarantined(number.saturating_sub(1), 1).await?;
+        if there.first().is_none_or(|(first, _)| *first != number) {
+            let _ = reply.send(Ok(false));
+            return Ok(None);
+        }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
         let text = fitted.and_then(|()| {
             self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
@@ -293,7 +305,7 @@ impl<K: Sink> Delivery<K> {
         (self.again, self.place.given) = (number, Some(self.at));
         self.outlet.gate.release(vec![number]).await?;
         (self.outlet.count)(Step { given: 1, seq: self.at, ..Step::default() });
-        let _ = reply.send(Ok(()));
+        let _ = reply.send(Ok(true));
         Ok(None)
     }
 
@@ -311,32 +323,41 @@ impl<K: Sink> Delivery<K> {
 }
 
 /// Where a sink stands, as the store keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     log: Uuid,
     /// The number of the last entry that it was given; `None`: it has no record of anything yet.
     given: Option<u64>,
-    /// What up to this number does not fit is in quarantine.
-    quarantined: u64,
+    /// The last entries that went into quarantine: the sink's mark may be before them, or come to be (a server that
+    /// was restarted with an older state), and the data format another one by then.
+    held: Vec<u64>,
 }
 
 impl Place {
     /// Instead of a number.
     const NOTHING: u64 = u64::MAX;
+    /// How many entries are remembered: more than one batch has.
+    const HELD: usize = 2 * LIMIT.entries;
+
+    fn hold(&mut self, entries: Vec<u64>) {
+        self.held.extend(entries);
+        self.held.drain(..self.held.len().saturating_sub(Place::HELD));
+    }
 
     fn encode(&self) -> Vec<u8> {
         let given = self.given.unwrap_or(Place::NOTHING);
-        [&self.log.as_bytes()[..], &given.to_be_bytes(), &self.quarantined.to_be_bytes()].concat()
+        let numbers = std::iter::once(&given).chain(&self.held).flat_map(|number| number.to_be_bytes());
+        self.log.as_bytes().iter().copied().chain(numbers).collect()
     }
 
     fn decode(bytes: &[u8]) -> Option<Place> {
         let (log, numbers) = bytes.split_at_checked(16)?;
-        let ([given, quarantined], []) = numbers.as_chunks::<8>() else { return None };
+        let ([given, held @ ..], []) = numbers.as_chunks::<8>() else { return None };
         let given = u64::from_be_bytes(*given);
         Some(Place {
             log: Uuid::from_slice(log).ok()?,
             given: (given != Place::NOTHING).then_some(given),
-            quarantined: u64::from_be_bytes(*quarantined),
+            held: held.iter().map(|seq| u64::from_be_bytes(*seq)).collect(),
         })
     }
 }

@@ -79,6 +79,11 @@ impl Fit {
     }
 }
 
+/// Whether the data format that a sink's events are made to fit can be read: what keeps the door closed, if not.
+pub fn probe_format(events: &Events, usual: Shape, door: &Name) -> Result<(), DoorError> {
+    Fit::new(events, usual).refresh(door)
+}
+
 fn among<T: PartialEq>(list: &[T], one: &T) -> bool {
     list.is_empty() || list.contains(one)
 }

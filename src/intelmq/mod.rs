@@ -22,7 +22,7 @@ pub use amqp::{AmqpProbe, AmqpSink, AmqpSource, probe as probe_amqp};
 pub use botnet::{Botnet, Reader};
 pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};
-pub use fit::Fit;
+pub use fit::{Fit, probe_format};
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
 pub use redis::{Keeps, Probe, RedisSink, RedisSource, probe as probe_redis};
 pub use tcp::{TcpSink, TcpSource, probe_collector, probe_listen};

@@ -3,6 +3,7 @@
 //! Owns who answers for an item in quarantine: the door that put it there.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,10 +72,10 @@ impl watch::Node for Desk {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
-            let text = |error: StoreError| error.to_string();
+            let text = |error: StoreError| stays(&error);
             let found = self.core.gate.store().quarantined(number.saturating_sub(1), 1).await.map_err(text)?;
             let item = found.into_iter().find(|(found, _)| *found == number).map(|(_, item)| item);
-            let Some(item) = item else { return Err("there is no item with this number".into()) };
+            let Some(item) = item else { return Err(GONE.into()) };
             match act {
                 Act::Drop => {
                     self.core.gate.release(vec![number]).await.map_err(text)?;
@@ -92,21 +93,30 @@ impl Desk {
         let hand = lock(&self.hands.0).get(&door).cloned();
         match (hand, held) {
             (Some(Hand::Source(intake)), Held::Item(item)) => {
-                intake.retry(number, &item).await.map_err(|error| error.to_string())??;
+                intake.retry(number, &item).await.map_err(|error| stays(&error))?.map_err(|reason| stays(&reason))?;
                 Ok(format!("sealed, as taken by {door}"))
             }
-            (Some(Hand::Sink(sink)), Held::Envelope(envelope)) => {
-                deliver(&sink, number, *envelope).await?;
-                Ok(format!("delivered by {door}"))
-            }
+            (Some(Hand::Sink(sink)), Held::Envelope(envelope)) => match deliver(&sink, number, *envelope).await {
+                Ok(true) => Ok(format!("delivered by {door}")),
+                Ok(false) => Err(GONE.into()),
+                Err(reason) => Err(stays(&reason)),
+            },
             (None | Some(_), _) => {
-                Err(format!("the door {door}, which put it there, is not in the configuration any more"))
+                Err(stays(&format!("the door {door}, which put it there, is not in the configuration any more")))
             }
         }
     }
 }
 
-async fn deliver(sink: &mpsc::Sender<Again>, number: u64, envelope: Sealed) -> Result<(), String> {
+/// What is said of an item that is not there, or not any more.
+const GONE: &str = "is no item in quarantine";
+
+fn stays(reason: &dyn Display) -> String {
+    format!("stays in quarantine: {reason}")
+}
+
+/// Whether it was still in quarantine, and so is delivered.
+async fn deliver(sink: &mpsc::Sender<Again>, number: u64, envelope: Sealed) -> Result<bool, String> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         sink.send(Again { number, envelope, reply }).await.ok()?;

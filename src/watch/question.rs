@@ -229,7 +229,7 @@ async fn settle<W: AsyncWrite + Unpin>(
             Ok(done) => say(out, '=', &format!("{number} {done}")).await?,
             Err(reason) => {
                 refused += 1;
-                say(out, '=', &format!("{number} stays in quarantine: {}", line::clean(&reason))).await?;
+                say(out, '=', &format!("{number} {}", line::clean(&reason))).await?;
             }
         }
         out.flush().await?;

@@ -15,6 +15,12 @@ struct Door<'a> {
     takes: bool,
 }
 
+impl Door<'_> {
+    fn wiring(&self, botnet: &Botnet, file: &str) -> Finding {
+        wiring(self.name, self.queue, self.takes, botnet, file)
+    }
+}
+
 /// The Redis doors, all at once.
 pub(super) async fn redis(config: &Config) -> Vec<Finding> {
     let take = config.take.redis.iter();
@@ -79,20 +85,24 @@ fn botnet(node: &Name, doors: &[Door<'_>]) -> Vec<Finding> {
     match botnet {
         Ok(botnet) => {
             let file = file.to_string();
-            let wiring = doors.iter().map(|door| wiring(door, &botnet, &file));
+            let wiring = doors.iter().map(|door| door.wiring(&botnet, &file));
             wiring.chain(orphans(node, doors, &botnet, &file)).collect()
         }
-        Err(error) => vec![Finding::problem(
-            format!("IntelMQ's {file}"),
-            format!("{error}\n  let this user read it, or correct it (intelmqctl check)"),
-        )],
+        Err(error) => vec![unreadable(&file.to_string(), &error)],
     }
 }
 
-fn wiring(door: &Door<'_>, botnet: &Botnet, file: &str) -> Finding {
-    let Door { name, queue, takes, .. } = door;
+pub(super) fn unreadable(file: &str, error: &str) -> Finding {
+    Finding::problem(
+        format!("IntelMQ's {file}"),
+        format!("{error}\n  let this user read it, or correct it (intelmqctl check)"),
+    )
+}
+
+/// What a botnet says of a door's queue.
+pub(super) fn wiring(name: &str, queue: &str, takes: bool, botnet: &Botnet, file: &str) -> Finding {
     let what = format!("door {name}: {queue} in {file}");
-    if *takes {
+    if takes {
         if let Some(Reader { bot, .. }) = botnet.reader(queue) {
             return Finding::problem(
                 what,
@@ -110,7 +120,7 @@ fn wiring(door: &Door<'_>, botnet: &Botnet, file: &str) -> Finding {
     match botnet.reader(queue) {
         None => Finding::problem(
             what,
-            "no bot reads it: what is given there stays in Redis' memory\n  \
+            "no bot reads it: what is given there stays in the broker\n  \
              name the queue of a bot, <bot-id>-queue",
         ),
         Some(Reader { bot, enabled: false }) => {

@@ -142,6 +142,15 @@ fn seal(seal: &Seal, place: &str, found: &mut Found) {
             }
         }
     }
+    // The id is made of the content without a salt: who has it could try values until one fits.
+    let counts = |field: &String| !["raw", "time.observation"].contains(&&**field) && !seal.id_without.contains(field);
+    for (i, field) in seal.hide.iter().enumerate().filter(|(_, field)| seal.id == IdKind::Content && counts(field)) {
+        found.add(
+            format!("{place}.hide.{i}"),
+            format!("{field:?} counts for content ids: what is hidden could be guessed from the id"),
+            "write it in drop instead of hide, or use random ids",
+        );
+    }
     for (i, field) in seal.id_without.iter().enumerate() {
         if field.strip_prefix("feed.").is_none_or(str::is_empty) {
             found.add(
