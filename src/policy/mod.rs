@@ -3,13 +3,17 @@
 //! Owns the order of the reasons: what is fixed (never back, recipients, TLP, hops) before what an operator's rules
 //! say. The code that decides is the code that explains: `why` and the dry runs ask here too.
 //!
+//! Owns too what a node does to its own events before they are sealed (`sealing`).
+//!
 //! Pure: it sees an envelope, the way it came and who would get it, and answers with a reason. It must never
 //! look at anything that is not signed to *widen* what a peer gets. Rules see the path and the peer that brings an
 //! event, which are not signed: both are claims of a configured peer, and can narrow or widen only what the fixed
 //! part permits.
 
 mod matcher;
+mod named;
 mod rules;
+mod sealing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use crate::envelope::{Envelope, Header, Name, Sealed, Tlp};
 
 use self::rules::{Answer, Event};
 pub use self::rules::{Hide, RuleId, Rules};
+pub use self::sealing::{Prepared, PseudonymKey, Sealing, Unsealable};
 
 /// The classification type of events that pass in test mode.
 const TEST: &str = "\"test\"";
