@@ -545,17 +545,19 @@ fn refuses_doors_in_each_others_way() {
 
 #[test]
 fn seals_are_read() {
-    let config = good(&format!(
+    let text = format!(
         "{HEAD}{TAKE}[take.redis.seal]\ndrop = \"raw\"\npseudonym = [\"*.account\"]\n\
          [[take.redis.seal.rules]]\nwhen.type = \"report\"\ntags = \"r\"\n\n\
          [[take.redis.seal.rules]]\nwhen.fields.\"source.asn\" = 64496\nto = \"a\"\n\
          [take.redis.seal.rules.truncate]\nfields = \"source.ip\"\nipv6 = 32",
-    ));
+    );
+    let config = good(&text);
+    assert_eq!(config, good(&format!("# Moved.\n{text}")), "nothing to open a door anew for");
     let (door, place, seal) = config.take.seals().next().unwrap();
     assert_eq!((door.as_str(), &*place), ("in", "take.redis.0.seal"));
     assert_eq!((&*seal.drop, &*seal.pseudonym), (&["raw".to_owned()][..], &["*.account".to_owned()][..]));
     assert_eq!(seal.truncate, Truncate::default());
-    assert_eq!(seal.rules.iter().map(|rule| rule.line).collect::<Vec<_>>(), [11, 15]);
+    assert_eq!(seal.rules.iter().map(|rule| rule.line.0).collect::<Vec<_>>(), [11, 15]);
     assert_eq!(seal.rules[1].truncate, Truncate { fields: vec!["source.ip".into()], ipv4: 24, ipv6: 32 });
     assert_eq!(seal.rules[1].when.fields["source.asn"], Matcher::Is(vec![Scalar::Number(64496.0)]));
 }

@@ -250,8 +250,12 @@ fn rules_of_a_seal_say_what_leaves_this_node() {
     let user = json!({"feed.name": "sinkhole", "source.ip": "198.51.100.77", "source.account": "alice-and-bob",
         "destination.account": "alice-and-bob", "raw": "YWxpY2UtYW5kLWJvYg=="});
     let other = json!({"feed.name": "other", "source.ip": "203.0.113.99", "source.account": "alice-and-bob"});
-    way.push(OUT, &[event(3, json!({"extra.for": "nobody", "tlp": "GREEN"}))]);
+    let named = json!({"meta": {"relay:to": ["cert-b"]}, "payload": event(4, json!({"extra.for": "nobody"}))});
+    way.push(OUT, &[event(3, json!({"extra.for": "nobody", "tlp": "GREEN"})), named]);
     way.taken(OUT);
+    let held = quarantine(&way.a);
+    assert_eq!(held.len(), 1, "no recipient is left of it: {held:?}");
+    assert!(held[0]["reason"].as_str().unwrap().contains("the rule from-relay-queue/2 of the door's seal"), "{held:?}");
     way.send_behind(1, &[event(1, user), event(2, other)]);
     let arrived = way.arrived();
     assert_eq!(numbers(&arrived), [1, 2], "what is for others only did not come");

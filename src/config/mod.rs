@@ -23,7 +23,7 @@ pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
-pub use seal::{IdKind, Seal, SealRule, Truncate, When};
+pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Harmonization, check};
+use super::{Config, Harmonization, Line, check};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ impl Config {
         let places: Vec<String> = config.take.seals().map(|(_, place, _)| place).collect();
         for (seal, place) in config.take.seals_mut().zip(places) {
             for (i, rule) in seal.rules.iter_mut().enumerate() {
-                rule.line = line_of(text, &tree, &format!("{place}.rules.{i}"));
+                rule.line = Line(line_of(text, &tree, &format!("{place}.rules.{i}")));
             }
         }
 

@@ -1,9 +1,9 @@
 //! Sealing: what a node does to its own events, and says of them, before it seals them.
 //!
 //! Owns how a door's seal and its rules work together: every rule that matches the event as it came in applies, and
-//! none can widen what the event itself, the seal or another rule says. The label is the strictest, recipients are those that all name
-//! who name any, fields go by whoever lets go of them. What is done here cannot be undone by anybody: what was taken
-//! out is not in the envelope.
+//! none widens what the event itself or another rule says. The label is the strictest, recipients are those that all
+//! name who name any, and a field goes as soon as one lets go of it. What the seal says of label and recipients is for
+//! events of which nobody says anything. What is taken out here is not in the envelope, and nobody can get it back.
 //!
 //! Pure, and without a node: a dry run asks the same code.
 
@@ -16,7 +16,7 @@ use super::RuleId;
 use super::matcher::{Condition, Fact};
 use super::named::Named;
 use crate::config::{self, IdKind};
-use crate::envelope::{Kind, Message, Name, Tlp, glob};
+use crate::envelope::{Kind, Message, Name, Tlp, glob, json};
 
 pub use self::pseudonym::PseudonymKey;
 use self::truncate::{Lengths, Truncated};
@@ -44,8 +44,8 @@ pub enum Unsealable {
     NoField,
     /// An empty list of recipients would mean everybody.
     #[error(
-        "the rule {} (line {}) of the door's seal has none of its recipients: those that it names itself, or that a rule \
-         before names, are others; correct `to` there, or drop the item", .0, .0.line
+        "the rule {0} of the door's seal names none of its recipients: those that it names itself, or that rules before \
+         name, are others; correct `to` there, or drop the item"
     )]
     NoRecipient(Arc<RuleId>),
 }
@@ -209,13 +209,15 @@ impl Sealing {
     }
 }
 
-/// A field of the event that says a label says the new one: whoever reads only that must not go by the old one.
+/// Fields of the event that say a label say the new one: whoever reads only these must not go by the old one.
 fn relabel(message: &mut Message) {
     let Some(tlp) = message.tlp.filter(|_| message.format == "intelmq") else { return };
-    let Some(at) = message.fields.iter().position(|(key, _)| key == "tlp") else { return };
-    message.fields[at].1 = format!("\"{tlp}\"");
-    // The exact label that lay beside the old one.
-    message.fields.retain(|(key, _)| key != "extra.tlp");
+    // For labels that `tlp` has no name for in an IntelMQ; whoever gives it to one puts it there again.
+    let is_label = |value: &str| json::string(value).is_some_and(|text| text.parse::<Tlp>().is_ok());
+    message.fields.retain(|(key, value)| key != "extra.tlp" || !is_label(value));
+    if let Some((_, value)) = message.fields.iter_mut().find(|(key, _)| key == "tlp") {
+        *value = format!("\"{tlp}\"");
+    }
 }
 
 impl Rule {
@@ -223,7 +225,7 @@ impl Rule {
         let config::SealRule { name, when, tlp, tags, to, drop, hide, truncate, pseudonym, line } = rule;
         let name = name.as_ref().map_or_else(|| (index + 1).to_string(), Name::to_string);
         Rule {
-            id: Arc::new(RuleId { label: format!("{door}/{name}"), line: *line }),
+            id: Arc::new(RuleId { label: format!("{door}/{name}"), line: line.0 }),
             conditions: when.fields.iter().map(|(field, is)| (named.number(field), Condition::new(is))).collect(),
             kind: when.kind.clone(),
             format: when.format.clone(),
