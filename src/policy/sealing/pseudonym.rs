@@ -10,7 +10,7 @@ use crate::envelope::json;
 
 /// Before the node's secret becomes the key of its pseudonyms.
 const DOMAIN: &[u8] = b"intelmq-relay/1 pseudonyms";
-/// Bytes of the hash that are shown: that two values share them by chance is out of the question at 2^64 values only.
+/// Bytes of the hash that are shown: two values share them by chance where there are some 2^64 of them, not before.
 const SHOWN: usize = 16;
 
 /// The key of a node's pseudonyms. No `Debug`; zeroised when the last clone is dropped.
