@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use intelmq_relay::config::{
-    Config, ConfigError, Events, FirstContact, Limits, Matcher, Mistake, Net, Policy, Scalar, Share, Store,
+    Config, ConfigError, Events, FirstContact, Limits, Matcher, Mistake, Net, Policy, Scalar, Share, Store, Truncate,
 };
 use intelmq_relay::envelope::{Shape, Tlp};
 
@@ -156,10 +156,15 @@ const TABLES: [&str; 20] = [
     "[[take.amqp]]",
     "[[give.amqp]]",
 ];
-const SUBTABLES: [(&str, &str); 13] = [
+const SUBTABLES: [(&str, &str); 18] = [
     ("[rules.members.fields]", "[[rules.members]]"),
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
+    ("[take.redis.seal.truncate]", "[[take.redis]]"),
+    ("[[take.redis.seal.rules]]", "[[take.redis]]"),
+    ("[take.redis.seal.rules.when]", "[[take.redis]]\n[[take.redis.seal.rules]]"),
+    ("[take.redis.seal.rules.when.fields]", "[[take.redis]]\n[[take.redis.seal.rules]]"),
+    ("[take.redis.seal.rules.truncate]", "[[take.redis]]\n[[take.redis.seal.rules]]"),
     ("[take.files.seal]", "[[take.files]]"),
     ("[give.redis.server]", "[[give.redis]]"),
     ("[give.redis.events]", "[[give.redis]]"),
@@ -173,7 +178,7 @@ const SUBTABLES: [(&str, &str); 13] = [
 ];
 /// Tables of which the example shows the keys elsewhere, and says so.
 /// Tables whose keys are an operator's own: names of sets, and of fields.
-const NAMED_BY_OPERATORS: [&str; 2] = ["[rules]", "[rules.members.fields]"];
+const NAMED_BY_OPERATORS: [&str; 3] = ["[rules]", "[rules.members.fields]", "[take.redis.seal.rules.when.fields]"];
 const SHOWN_ELSEWHERE: [&str; 8] = [
     "[take.files.seal]",
     "[give.redis.server]",
@@ -530,21 +535,85 @@ fn refuses_doors_in_each_others_way() {
                 "only fields of the feed",
             ),
             ("[take.redis.seal]\nid = \"hash\"", 9, 6, "expected `random` or `content`"),
-            (
-                "[take.redis.seal]\nid = \"content\"\nhide = [\"raw\", \"source.ip\"]",
-                10,
-                16,
-                "could be guessed from the id",
-            ),
-            ("[take.redis.seal]\nid = \"content\"\nhide = [\"feed.*\"]", 10, 9, "write it in drop"),
         ],
     );
-    let unsaid = "id = \"content\"\nid_without = [\"feed.url\"]\nhide = [\"raw\", \"feed.url\", \"time.observation\"]";
-    good(&format!("{HEAD}{TAKE}[take.redis.seal]\n{unsaid}"));
     // The same queue name in another database or on another server is another queue.
     for server in ["{ db = 3 }", "{ port = 6380 }", "{ host = \"redis.example\" }", "{ host = \"/run/redis.sock\" }"] {
         good(&format!("{HEAD}{TAKE}[[give.redis]]\nname = \"out\"\nqueue = \"q\"\nserver = {server}"));
     }
+}
+
+#[test]
+fn seals_are_read() {
+    let text = format!(
+        "{HEAD}{TAKE}[take.redis.seal]\ndrop = \"raw\"\npseudonym = [\"*.account\"]\n\
+         [[take.redis.seal.rules]]\nwhen.type = \"report\"\ntags = \"r\"\n\n\
+         [[take.redis.seal.rules]]\nwhen.fields.\"source.asn\" = 64496\nto = \"a\"\n\
+         [take.redis.seal.rules.truncate]\nfields = \"source.ip\"\nipv6 = 32",
+    );
+    let config = good(&text);
+    assert_eq!(config, good(&format!("# Moved.\n{text}")), "nothing to open a door anew for");
+    let (door, place, seal) = config.take.seals().next().unwrap();
+    assert_eq!((door.as_str(), &*place), ("in", "take.redis.0.seal"));
+    assert_eq!((&*seal.drop, &*seal.pseudonym), (&["raw".to_owned()][..], &["*.account".to_owned()][..]));
+    assert_eq!(seal.truncate, Truncate::default());
+    assert_eq!(seal.rules.iter().map(|rule| rule.line.0).collect::<Vec<_>>(), [11, 15]);
+    assert_eq!(seal.rules[1].truncate, Truncate { fields: vec!["source.ip".into()], ipv4: 24, ipv6: 32 });
+    assert_eq!(seal.rules[1].when.fields["source.asn"], Matcher::Is(vec![Scalar::Number(64496.0)]));
+}
+
+#[test]
+fn refuses_seals_that_cannot_be_meant() {
+    let seal = |lines: &str| format!("[take.redis.seal]\n{lines}");
+    let rule = |lines: &str| format!("[[take.redis.seal.rules]]\n{lines}");
+    let cases: &[(String, usize, usize, &str)] = &[
+        (seal("drop = [\"raw\", \"\"]"), 9, 16, "names no field"),
+        (seal("drop = \"extra internal\""), 9, 8, "names no field"),
+        (seal("drop = [\"classification.*\"]"), 9, 9, "cannot do without"),
+        (seal("hide = \"*\""), 9, 8, "cannot do without"),
+        (seal("hide = 3"), 9, 8, "a text in quotes"),
+        (seal("drop = \"raw\"\npseudonym = \"*type\""), 10, 13, "cannot do without"),
+        (seal("drop = \"raw\"\ntruncate.fields = \"*\""), 10, 19, "cannot do without"),
+        (seal("truncate.fields = \"source.ip\""), 9, 1, "write drop = [\"raw\"] beside it"),
+        (seal("drop = \"raw2\"\npseudonym = \"*.account\""), 10, 13, "raw has in full what pseudonym takes out"),
+        (seal("drop = \"raw\"\npseudonym = \"source.*\""), 10, 13, "covers source.ip, and no IntelMQ"),
+        (seal("drop = \"raw\"\ntruncate = { fields = \"source.ip\", ipv4 = 32 }"), 10, 43, "choose from 1 to 31"),
+        (seal("drop = \"raw\"\ntruncate = { fields = \"source.ip\", ipv6 = 0 }"), 10, 43, "choose from 1 to 127"),
+        (seal("truncate = { ipv4 = 16 }"), 9, 12, "truncates no field"),
+        (seal("truncate = { field = \"source.ip\" }"), 9, 14, "expected one of `ipv4`, `ipv6`, `fields`"),
+        (seal("truncate = [\"source.ip\"]"), 9, 13, "invalid type: string"),
+        (seal("id = \"content\"\nhide = [\"raw\", \"extra.x\"]"), 10, 16, "can be guessed by it; drop the field"),
+        (rule("when.type = \"report\""), 8, 1, "this rule does nothing"),
+        (rule("tlp = [\"RED\"]"), 9, 7, "expected a"),
+        (rule("tlp = \"PINK\""), 9, 7, "no TLP label"),
+        (rule("to = \"Cert A\""), 9, 6, "no node name"),
+        (rule("do = \"allow\""), 9, 1, "unknown field `do`, expected one of `name`, `when`, `tlp`"),
+        (rule("tags = \"x\"\nwhen = { origin = \"us\" }"), 10, 10, "unknown field `origin`"),
+        (rule("tags = \"x\"\nwhen = { tags = [] }"), 10, 17, "matches nothing"),
+        (rule("tags = \"x\"\nwhen.fields = { \"a.*\" = 1 }"), 10, 15, "no name of a field"),
+        (rule("tags = \"x\"\nwhen.fields = { a = { cidr = \"x\" } }"), 10, 21, "is no network"),
+        (rule("drop = \"*cation.type\""), 9, 8, "cannot do without"),
+        (rule("pseudonym = \"*.account\""), 9, 13, "in this rule, or in the door's seal"),
+        (rule("truncate.fields = \"*.ip\"\n[[take.redis.seal.rules]]\ndrop = \"raw\""), 9, 1, "raw has in full"),
+    ];
+    for (text, line, column, part) in cases {
+        refuses(&format!("{HEAD}{TAKE}"), &[(text, *line, *column, part)]);
+    }
+    // The same for every kind of door.
+    for door in [
+        "files]]\nname = \"f\"\ndirectory = \"f\"",
+        "tcp]]\nname = \"f\"\n",
+        "amqp]]\nname = \"f\"\nqueue = \"x\"\nserver = {}",
+    ] {
+        let text = format!("{HEAD}[[take.{door}\nseal.rules = [{{ hide = \"*\" }}]");
+        let mistakes = parse(&text).expect_err(&text);
+        assert!(mistakes.len() == 1 && mistakes[0].reason.contains("takes away"), "{text}\n{mistakes:?}");
+    }
+    good(&format!("{HEAD}{TAKE}{}", seal("hide = \"r*w\"\n[[take.redis.seal.rules]]\npseudonym = \"*.account\"")));
+    good(&format!(
+        "{HEAD}{TAKE}{}",
+        seal("id = \"content\"\nid_without = [\"feed.name\"]\nhide = [\"raw\", \"feed.name\"]")
+    ));
 }
 
 #[test]

@@ -28,6 +28,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
+    ("hmac", &["src/policy"]),
     ("idna", &["src/harmonization"]),
     ("lapin", &["src/intelmq/amqp"]),
     ("libp2p", &["src/net"]),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{GiveAmqp, GiveTcp, TakeAmqp, TakeTcp, size};
-use crate::envelope::{Kind, Name, Shape, Tlp};
+use super::{GiveAmqp, GiveTcp, Seal, TakeAmqp, TakeTcp, size};
+use crate::envelope::{Kind, Name, Shape};
 
 /// `[take]`: the sources.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -84,26 +84,6 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// What the sealing node says about every event of a source.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Seal {
-    /// How ids are made: `random` or `content`.
-    pub id: IdKind,
-    /// `feed.*` fields that content ids leave out, beside `raw` and `time.observation`.
-    pub id_without: Vec<String>,
-    /// TLP of events that have none; default: none, the receiver's `policy.default_tlp` holds.
-    pub tlp: Option<Tlp>,
-    /// Tags of every event.
-    pub tags: Vec<String>,
-    /// Recipients of every event; none: whoever policy permits.
-    pub to: Vec<Name>,
-    /// Fields that are left out: exact names, or beginnings that end in `*`.
-    pub drop: Vec<String>,
-    /// Fields that are sealed hidden: others see that there is one, and neither its name nor its value.
-    pub hide: Vec<String>,
-}
-
 /// Which events a sink gives, and how they are written. Of the lists, an empty one lets everything through.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -154,17 +134,6 @@ impl<'de> Deserialize<'de> for Harmonization {
             }
         })
     }
-}
-
-/// How an event without an id gets one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IdKind {
-    /// UUIDv4, as IEP04 decided.
-    #[default]
-    Random,
-    /// UUIDv8 of the content: equal events from two sources have one id.
-    Content,
 }
 
 /// `[[take.redis]]`

@@ -13,17 +13,17 @@ mod key_file;
 mod parse;
 mod peer_list;
 mod rules;
+mod seal;
 mod size;
 mod tcp;
 
 pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
-pub use doors::{
-    Events, Give, GiveFiles, GiveRedis, Harmonization, IdKind, Password, Redis, Seal, Take, TakeFiles, TakeRedis,
-};
+pub use doors::{Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis};
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
+pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Harmonization, check};
+use super::{Config, Harmonization, Line, check};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +77,13 @@ impl Config {
         config.resolve_paths(folder);
         for (set, rules) in &mut config.rules {
             for (i, rule) in rules.iter_mut().enumerate() {
-                let (span, _) = descend(&tree, &format!("rules.{set}.{i}"));
-                rule.line = text[..span.start].matches('\n').count() + 1;
+                rule.line = line_of(text, &tree, &format!("rules.{set}.{i}"));
+            }
+        }
+        let places: Vec<String> = config.take.seals().map(|(_, place, _)| place).collect();
+        for (seal, place) in config.take.seals_mut().zip(places) {
+            for (i, rule) in seal.rules.iter_mut().enumerate() {
+                rule.line = Line(line_of(text, &tree, &format!("{place}.rules.{i}")));
             }
         }
 
@@ -167,6 +172,10 @@ fn locate(tree: &Spanned<DeTable<'_>>, places: &str) -> Range<usize> {
     let mut spans = places.split(' ').map(|place| descend(tree, place));
     let first = spans.next().unwrap_or_default();
     if first.1 { first.0 } else { spans.find(|(_, written)| *written).unwrap_or(first).0 }
+}
+
+fn line_of(text: &str, tree: &Spanned<DeTable<'_>>, place: &str) -> usize {
+    text[..descend(tree, place).0.start].matches('\n').count() + 1
 }
 
 /// The span of `place`, and whether it is itself written or only a table around it.

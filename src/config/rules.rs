@@ -338,7 +338,11 @@ fn range(value: &Value) -> Result<Matcher, String> {
 }
 
 /// A list that may be written without its brackets when it has one element.
-fn one_or_more<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
+pub(super) fn one_or_more<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
     let elements = elements(Value::deserialize(deserializer)?).map_err(D::Error::custom)?;
     // Numbers as texts would be surprising: only texts are lists of names and words.
     let one = |value: Value| match value {

@@ -14,8 +14,7 @@ const WITHOUT: [&str; 2] = ["raw", "time.observation"];
 /// The id of an event by its content: a UUIDv8 of SHA-256 over the sorted fields, each as 32-bit big-endian length
 /// and bytes of key and of JSON text, without `raw`, `time.observation` and the fields of `without`.
 pub fn of_content<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, without: &[String]) -> Uuid {
-    let counts = |key: &str| !WITHOUT.contains(&key) && !without.iter().any(|out| out == key);
-    let mut fields: Vec<_> = fields.filter(|(key, _)| counts(key)).collect();
+    let mut fields: Vec<_> = fields.filter(|(key, _)| counts(key, without)).collect();
     fields.sort_unstable();
     let mut hash = Sha256::new_with_prefix(b"intelmq-relay/1 content id");
     for part in fields.into_iter().flat_map(|(key, value)| [key, value]) {
@@ -26,6 +25,12 @@ pub fn of_content<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, without:
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     Builder::from_custom_bytes(id).into_uuid()
+}
+
+/// Whether a field is part of a content id that leaves out `without`. The id is a hash without a salt: whoever has it, and
+/// all other fields, can try values for one that is hidden.
+pub fn counts(key: &str, without: &[String]) -> bool {
+    !WITHOUT.contains(&key) && !without.iter().any(|out| out == key)
 }
 
 pub(super) fn open_fields(envelope: &Envelope) -> impl Iterator<Item = (&str, &str)> {

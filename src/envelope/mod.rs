@@ -23,7 +23,7 @@ mod wire;
 
 pub use glob::glob;
 pub use header::{Header, Kind, Links, VERSION};
-pub use id::{CyCat, SeenKey, SeenKeys, parse as parse_id};
+pub use id::{CyCat, SeenKey, SeenKeys, counts as counts_for_id, parse as parse_id};
 pub use name::{Key, KeyError, Name, NameError, Secret};
 pub use read::{Message, Unreadable};
 pub use seal::{BadSeal, Draft, Sealed, Verifier, seal};

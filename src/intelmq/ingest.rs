@@ -1,8 +1,7 @@
 //! Ingest: from a source through sealing to the gate.
 //!
-//! Owns what is said about a source's events (TLP, tags, recipients, how ids are made), what of them stays here, and
-//! that nothing a source gives is lost: what cannot be read as an event goes into quarantine, with the reason, in the
-//! same commit. What a pipeline brings back is recognised here, so that no loop leads through the local IntelMQ.
+//! Owns that nothing a source gives is lost: what cannot be read as an event, or not be sealed as its door says, goes
+//! into quarantine, with the reason, in the same commit. What is done to events before they are sealed is policy's. What a pipeline brings back is recognised here, so that no loop leads through the local IntelMQ.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,9 @@ use uuid::Uuid;
 use super::trouble::{HeldBack, Trouble};
 use super::{Source, TakeLimit};
 use crate::accept::{Gate, Own};
-use crate::config::{self, IdKind};
 use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
 use crate::link::Verdict;
+use crate::policy::{Prepared, Sealing};
 use crate::store::{Held, Quarantined, Store, StoreError};
 
 /// What is taken at once: one commit.
@@ -65,8 +64,8 @@ pub struct Ingest<S> {
 pub struct Intake {
     /// The door's name.
     pub door: Name,
-    /// What is said about its events.
-    pub seal: config::Seal,
+    /// What is done to its events, and said of them.
+    pub sealing: Sealing,
     #[allow(missing_docs)]
     pub sealer: Arc<Sealer>,
     #[allow(missing_docs)]
@@ -150,20 +149,23 @@ impl Intake {
         self.gate.own(own, now).await.map(|_| Ok(()))
     }
 
-    fn seal(&self, mut drafts: Vec<Draft>) -> Vec<Sealed> {
+    fn seal(&self, mut drafts: Vec<(Draft, Vec<String>)>) -> Vec<Sealed> {
         let mut sealed = Vec::with_capacity(drafts.len());
         while !drafts.is_empty() {
             let rest = drafts.split_off(drafts.len().min(BATCH));
-            sealed.extend(seal(&self.sealer.secret, std::mem::replace(&mut drafts, rest), &mut rand::rng()));
-        }
-        if !self.seal.hide.is_empty() {
-            sealed.iter_mut().for_each(|event| *event = event.hide(|key| names(&self.seal.hide, key)));
+            let (batch, hide): (Vec<_>, Vec<_>) = std::mem::replace(&mut drafts, rest).into_iter().unzip();
+            let batch = seal(&self.sealer.secret, batch, &mut rand::rng()).into_iter().zip(hide);
+            sealed.extend(batch.map(|(event, hide)| match &*hide {
+                [] => event,
+                hide => event.hide(|key| hide.iter().any(|name| name == key)),
+            }));
         }
         sealed
     }
 
-    /// The item as an event of ours; `None` if it came from a relay and is known; or why it is none, for a person.
-    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Option<Draft>, String> {
+    /// The item as an event of ours, with the fields to hide; `None` if it came from a relay and is known; or why it is
+    /// none, for a person.
+    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Option<(Draft, Vec<String>)>, String> {
         if item.len() > bounds.bytes {
             return Err(format!("{} bytes, more than limits.envelope_bytes = {}", item.len(), bounds.bytes));
         }
@@ -181,33 +183,15 @@ impl Intake {
                 ));
             }
         }
-        if !self.seal.drop.is_empty() && !message.fields.is_empty() {
-            message.fields.retain(|(key, _)| !names(&self.seal.drop, key));
-            if message.fields.is_empty() {
-                return Err("no field is left of it after `drop` in the door's seal".into());
-            }
-        }
+        let Prepared { message, hide, content, .. } =
+            self.sealing.prepare(message).map_err(|unsealable| unsealable.to_string())?;
         let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
         header.org = header.org.or(self.sealer.organisation);
         header.instance = header.instance.or(self.sealer.instance);
-        header.tlp = header.tlp.or(self.seal.tlp);
-        header.tags.extend(self.seal.tags.iter().filter(|tag| !message.tags.contains(tag)).cloned());
-        if header.to.is_empty() {
-            header.to.clone_from(&self.seal.to);
-        }
-        if message.id.is_none() && self.seal.id == IdKind::Content && !message.fields.is_empty() {
-            header.content = Some(self.seal.id_without.clone());
-        }
-        Draft::new(header, message.fields, bounds).map(Some).map_err(|error| error.to_string())
+        header.content = content;
+        let draft = Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())?;
+        Ok(Some((draft, hide)))
     }
-}
-
-/// Whether a list of fields has this one: by its name, or by a beginning with a star.
-fn names(list: &[String], key: &str) -> bool {
-    list.iter().any(|name| match name.strip_suffix('*') {
-        Some(beginning) => key.starts_with(beginning),
-        None => name == key,
-    })
 }
 
 /// Bytes of an item that are kept in quarantine, at most: the store takes no more, and a node that cannot store what
@@ -225,14 +209,6 @@ fn kept(item: Bytes, reason: String) -> (Bytes, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_are_named_whole_or_by_their_beginning() {
-        let list = ["feed.url", "extra.internal.*"].map(str::to_owned);
-        let hits =
-            ["feed.url", "feed.url.x", "extra.internal.a.b", "extra.internal", "raw"].map(|key| names(&list, key));
-        assert_eq!(hits, [true, false, true, false, false]);
-    }
 
     #[test]
     fn what_the_store_does_not_take_is_cut() {

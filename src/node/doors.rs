@@ -18,6 +18,7 @@ use crate::intelmq::{
     RedisSource, Sink, Source, Step, TakenCounts, TcpSink, TcpSource,
 };
 use crate::net::now;
+use crate::policy::{PseudonymKey, Sealing};
 use crate::store::{Cursor, StoreError};
 
 /// A source's configuration, of whatever kind.
@@ -127,8 +128,8 @@ fn open_source(
         Take::Amqp(config) => &config.seal,
     };
     let (sealer, gate) = (core.sealer.clone(), core.gate.clone());
-    let intake =
-        Arc::new(Intake { door: door.clone(), seal: seal.clone(), sealer, gate, now, held_back: HeldBack::default() });
+    let sealing = Sealing::new(&door, seal, PseudonymKey::derive(sealer.secret.expose_seed()));
+    let intake = Arc::new(Intake { door: door.clone(), sealing, sealer, gate, now, held_back: HeldBack::default() });
     hands.put(door.clone(), Hand::Source(intake.clone()));
     let counts = board.source(&door);
     match &take {

@@ -3,22 +3,27 @@
 //! Owns the order of the reasons: what is fixed (never back, recipients, TLP, hops) before what an operator's rules
 //! say. The code that decides is the code that explains: `why` and the dry runs ask here too.
 //!
+//! Owns too what a node does to its own events before they are sealed (`sealing`).
+//!
 //! Pure: it sees an envelope, the way it came and who would get it, and answers with a reason. It must never
 //! look at anything that is not signed to *widen* what a peer gets. Rules see the path and the peer that brings an
 //! event, which are not signed: both are claims of a configured peer, and can narrow or widen only what the fixed
 //! part permits.
 
 mod matcher;
+mod named;
 mod rules;
+mod sealing;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
-use crate::envelope::{Envelope, Field, Header, Name, Sealed, Tlp};
+use crate::envelope::{Envelope, Field, Header, Name, Sealed, Tlp, counts_for_id};
 
 use self::rules::{Answer, Event};
 pub use self::rules::{Hide, RuleId, Rules};
+pub use self::sealing::{Prepared, PseudonymKey, Sealing, Unsealable};
 
 /// The classification type of events that pass in test mode.
 const TEST: &str = "\"test\"";
@@ -80,6 +85,9 @@ pub enum Reason {
     NoRule,
     /// It is no test, and only tests pass. Else it would by this rule; `None`: by a word that allows everything.
     TestMode(Option<Arc<RuleId>>),
+    /// Its id is made of its content, and what is to be hidden from the peer could be found out by it. Else it would be
+    /// given by this rule.
+    Guessable(Option<Arc<RuleId>>),
     /// It is larger than the peer accepts.
     TooBig,
 }
@@ -89,7 +97,7 @@ impl Reason {
     pub fn rule(&self) -> Option<&RuleId> {
         match self {
             Reason::Rule(rule) => Some(rule),
-            Reason::TestMode(rule) => rule.as_deref(),
+            Reason::TestMode(rule) | Reason::Guessable(rule) => rule.as_deref(),
             _ => None,
         }
     }
@@ -107,6 +115,7 @@ impl fmt::Display for Reason {
             Reason::Rule(rule) => write!(f, "rule-{rule}"),
             Reason::NoRule => f.write_str("no-rule"),
             Reason::TestMode(_) => f.write_str("test-mode"),
+            Reason::Guessable(_) => f.write_str("guessable"),
             Reason::TooBig => f.write_str("too-big"),
         }
     }
@@ -190,6 +199,7 @@ impl Policy {
             match terms.give.ask(&Event { envelope, from, tlp: self.tlp(header) }) {
                 Answer::Deny(rule) => Reason::Rule(rule),
                 Answer::Silent => Reason::NoRule,
+                Answer::Allow(by, hide) if is_guessable(envelope, &hide) => Reason::Guessable(by),
                 Answer::Allow(by, hide) => {
                     let decision = Decision::Give(Grant { by, hide });
                     return if terms.test { decision.tests_only(envelope) } else { decision };
@@ -235,6 +245,16 @@ impl Policy {
             Tlp::Green | Tlp::Clear => true,
         }
     }
+}
+
+/// Whether a field that would be hidden could be found out by an id that is made of it.
+fn is_guessable(envelope: &Envelope, hide: &Hide) -> bool {
+    let Some(without) = envelope.header().content.as_ref().filter(|_| !hide.is_empty()) else { return false };
+    let mut open = envelope.fields().filter_map(|field| match field {
+        Field::Open { key, .. } => Some(key),
+        Field::Hidden { .. } => None,
+    });
+    open.any(|key| hide.hides(key) && counts_for_id(key, without))
 }
 
 fn is_test(envelope: &Envelope) -> bool {
@@ -325,6 +345,32 @@ mod tests {
         assert_eq!(own_only(&far(&["me"]), Some("far")), Decision::Withhold(Reason::Hops));
         assert_eq!(ask(&far(&[]), &Terms::default()), Decision::Withhold(Reason::NothingGiven));
         assert_eq!(Share::default(), Share::None);
+    }
+
+    #[test]
+    fn nothing_is_hidden_that_a_content_id_would_tell() {
+        let sets = |hide: &str| {
+            let key = Secret::from_seed(&[3; 32]).key();
+            let text = format!(
+                "[node]\nname = \"me\"\n[[peer]]\nname = \"it\"\nkey = \"{key}\"\ngive = [\"r\"]\ncommunity = true\n\
+                 [[rules.r]]\ndo = \"allow\"\nhide = {hide}"
+            );
+            let config = Config::parse(&text, std::path::Path::new("/")).unwrap();
+            Terms::new(&config.peers[0], &config.rules)
+        };
+        let message = Message::read(b"{\"source.ip\": \"192.0.2.1\", \"raw\": \"eA==\"}").unwrap();
+        let sealed = |content: Option<Vec<String>>| {
+            let mut header = message.header(&name("me"), uuid::Uuid::nil(), 0);
+            header.content = content;
+            let draft = Draft::new(header, message.fields.clone(), &Bounds::default()).unwrap();
+            seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0)
+        };
+        let ask = |hide: &str, content| policy().shares(&sealed(content), None, &name("it"), &sets(hide));
+        assert!(matches!(ask("\"source.ip\"", None), Decision::Give(_)));
+        assert!(matches!(ask("\"raw\"", Some(Vec::new())), Decision::Give(_)));
+        assert!(matches!(ask("\"extra.x\"", Some(Vec::new())), Decision::Give(_)));
+        let Decision::Withhold(reason) = ask("[\"raw\", \"source.*\"]", Some(Vec::new())) else { panic!() };
+        assert_eq!((reason.to_string(), reason.rule().unwrap().label.as_str()), ("guessable".into(), "r/1"));
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::matcher::{Condition, Fact};
+use super::named::Named;
 use crate::config::{Act, Admit, Rule, RuleSets, Share};
-use crate::envelope::{Envelope, Field, Kind, Name, Tlp, glob};
+use crate::envelope::{Envelope, Kind, Name, Tlp, glob};
 
 /// A rule, to be named in answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,9 +66,8 @@ pub(super) struct Event<'a> {
 /// The sets of one peer, in one direction.
 #[derive(Debug, Default)]
 pub struct Rules {
-    /// The fields that some rule names, by the length of their names.
-    fields: Vec<Vec<(String, usize)>>,
-    named: usize,
+    /// The fields that some rule names.
+    named: Named,
     sets: Vec<Set>,
 }
 
@@ -82,7 +82,7 @@ struct Compiled {
     id: Arc<RuleId>,
     act: Act,
     meta: Meta,
-    /// Which field, by its number in [`Rules::fields`], and what it must be.
+    /// Which field, by its number in [`Rules::named`], and what it must be.
     conditions: Vec<(usize, Condition)>,
     hide: Arc<[String]>,
 }
@@ -147,23 +147,9 @@ impl Rules {
                 tlp: tlp.clone(),
                 hops: *hops,
             },
-            conditions: fields.iter().map(|(field, is)| (self.field(field), Condition::new(is))).collect(),
+            conditions: fields.iter().map(|(field, is)| (self.named.number(field), Condition::new(is))).collect(),
             hide: hide.clone().unwrap_or_default().into(),
         }
-    }
-
-    /// The number of a field among those that are named.
-    fn field(&mut self, name: &str) -> usize {
-        if self.fields.len() <= name.len() {
-            self.fields.resize_with(name.len() + 1, Vec::new);
-        }
-        let same = &mut self.fields[name.len()];
-        if let Some((_, number)) = same.iter().find(|(field, _)| field == name) {
-            return *number;
-        }
-        same.push((name.to_owned(), self.named));
-        self.named += 1;
-        self.named - 1
     }
 
     /// Whether nothing can pass.
@@ -172,7 +158,7 @@ impl Rules {
     }
 
     pub(super) fn ask(&self, event: &Event<'_>) -> Answer {
-        let facts = self.facts(event.envelope);
+        let facts = self.named.facts(event.envelope.open_fields());
         let mut hide = Hide::default();
         let mut denied = None;
         for set in &self.sets {
@@ -195,23 +181,6 @@ impl Rules {
             }
         }
         denied.map_or(Answer::Silent, Answer::Deny)
-    }
-
-    /// The values of the named fields, by number.
-    fn facts<'a>(&self, envelope: &'a Envelope) -> Vec<Option<Fact<'a>>> {
-        let mut facts: Vec<Option<Fact<'a>>> = Vec::new();
-        if self.named == 0 {
-            return facts;
-        }
-        facts.resize_with(self.named, || None);
-        for field in envelope.fields() {
-            let Field::Open { key, value, .. } = field else { continue };
-            let same = self.fields.get(key.len()).map(Vec::as_slice).unwrap_or_default();
-            if let Some((_, number)) = same.iter().find(|(name, _)| name == key) {
-                facts[*number] = Some(Fact::new(value));
-            }
-        }
-        facts
     }
 }
 

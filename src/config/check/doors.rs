@@ -2,25 +2,13 @@
 
 use std::path::Path;
 
-use super::super::{Config, IdKind, Redis, Seal};
+use super::super::{Config, Redis};
 use super::{Found, Unique};
 
 pub(super) fn check(config: &Config, found: &mut Found) {
     names(config, found);
     queues(config, found);
     directories(config, found);
-    for (i, door) in config.take.redis.iter().enumerate() {
-        seal(&door.seal, &format!("take.redis.{i}.seal"), found);
-    }
-    for (i, door) in config.take.files.iter().enumerate() {
-        seal(&door.seal, &format!("take.files.{i}.seal"), found);
-    }
-    for (i, door) in config.take.tcp.iter().enumerate() {
-        seal(&door.seal, &format!("take.tcp.{i}.seal"), found);
-    }
-    for (i, door) in config.take.amqp.iter().enumerate() {
-        seal(&door.seal, &format!("take.amqp.{i}.seal"), found);
-    }
 }
 
 fn names(config: &Config, found: &mut Found) {
@@ -117,46 +105,6 @@ fn directories(config: &Config, found: &mut Found) {
                 place,
                 format!("the directory {} is for {first}, and cannot be for {what} too", path.display()),
                 "give each its own directory",
-            );
-        }
-    }
-}
-
-fn seal(seal: &Seal, place: &str, found: &mut Found) {
-    if seal.id == IdKind::Random && !seal.id_without.is_empty() {
-        found.add(
-            format!("{place}.id_without"),
-            "random ids do not depend on any field",
-            "remove id_without, or write id = \"content\"",
-        );
-    }
-    for (key, fields) in [("drop", &seal.drop), ("hide", &seal.hide)] {
-        for (i, field) in fields.iter().enumerate() {
-            let name = field.strip_suffix('*').unwrap_or(field);
-            if field.is_empty() || name.contains('*') {
-                found.add(
-                    format!("{place}.{key}.{i}"),
-                    format!("{field:?} names no field"),
-                    "write a field's name, or the beginning of some with one star at the end, as \"extra.internal.*\"",
-                );
-            }
-        }
-    }
-    // The id is made of the content without a salt: who has it could try values until one fits.
-    let counts = |field: &String| !["raw", "time.observation"].contains(&&**field) && !seal.id_without.contains(field);
-    for (i, field) in seal.hide.iter().enumerate().filter(|(_, field)| seal.id == IdKind::Content && counts(field)) {
-        found.add(
-            format!("{place}.hide.{i}"),
-            format!("{field:?} counts for content ids: what is hidden could be guessed from the id"),
-            "write it in drop instead of hide, or use random ids",
-        );
-    }
-    for (i, field) in seal.id_without.iter().enumerate() {
-        if field.strip_prefix("feed.").is_none_or(str::is_empty) {
-            found.add(
-                format!("{place}.id_without.{i}"),
-                format!("{field:?} counts for content ids at every node"),
-                "only fields of the feed can be left out, as \"feed.name\"",
             );
         }
     }

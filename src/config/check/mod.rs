@@ -7,6 +7,7 @@ mod amqp;
 mod doors;
 mod numbers;
 mod rules;
+mod seal;
 mod tcp;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     origins(config, &mut found);
     rules::check(config, &mut found);
     doors::check(config, &mut found);
+    seal::check(config, &mut found);
     tcp::check(config, &mut found);
     amqp::check(config, &mut found);
     found.0

@@ -74,9 +74,14 @@ fn one(config: &Config, rule: &Rule, place: &str, found: &mut Found) {
     if let Some((low, high)) = rule.hops.filter(|(low, high)| low > high) {
         found.add(format!("{place}.hops"), "no number is in this range", format!("write [{high}, {low}]"));
     }
-    for field in rule.fields.keys().filter(|field| field.is_empty() || field.contains(['*', ' '])) {
+    conditions(rule.fields.keys(), &format!("{place}.fields"), found);
+}
+
+/// Names of fields in conditions, without stars.
+pub(super) fn conditions<'a>(fields: impl Iterator<Item = &'a String>, place: &str, found: &mut Found) {
+    for field in fields.filter(|field| field.is_empty() || field.contains(['*', ' '])) {
         found.add(
-            format!("{place}.fields"),
+            place,
             format!("{field:?} is no name of a field"),
             "write the whole name in quotes, as \"source.ip\"",
         );
