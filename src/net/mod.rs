@@ -12,6 +12,7 @@ mod callers;
 mod drive;
 mod hello;
 mod peer;
+mod partner;
 mod peer_link;
 mod streams;
 mod task;
@@ -27,7 +28,8 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-pub use self::drive::{Exchange, LinkEnd, Partner, Traffic, now};
+pub use self::drive::{Exchange, LinkEnd, now};
+pub use self::partner::{Partner, Traffic};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::streams::Stream;
 

@@ -93,6 +93,27 @@ impl Reason {
             _ => None,
         }
     }
+
+    /// The reason without its rule: `rule` where that is all there is to say.
+    pub fn word(&self) -> String {
+        if let Reason::Rule(_) = self { "rule".into() } else { self.to_string() }
+    }
+
+    /// The reason with this [`Reason::word`] and this [`Reason::rule`].
+    pub fn read(word: &str, rule: Option<Arc<RuleId>>) -> Option<Reason> {
+        Some(match word {
+            "its-origin" => Reason::ItsOrigin,
+            "came-from" => Reason::CameFrom,
+            "not-named" => Reason::NotNamed,
+            "hops" => Reason::Hops,
+            "nothing-given" => Reason::NothingGiven,
+            "rule" => Reason::Rule(rule?),
+            "no-rule" => Reason::NoRule,
+            "test-mode" => Reason::TestMode(rule),
+            "too-big" => Reason::TooBig,
+            _ => Reason::Tlp(word.strip_prefix("tlp-")?.parse().ok()?),
+        })
+    }
 }
 
 impl fmt::Display for Reason {
@@ -294,6 +315,30 @@ mod tests {
             let got = policy().shares(&envelope, from.as_ref(), &name("it"), &community());
             assert_eq!(got, *expected, "{origin} {label:?} {to:?} {from:?}");
         }
+    }
+
+    #[test]
+    fn every_reason_is_read_as_it_was_written() {
+        let rule = Arc::new(RuleId { label: "ours/1".into(), line: 7 });
+        let labels = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red].map(Reason::Tlp);
+        let others = [
+            Reason::ItsOrigin,
+            Reason::CameFrom,
+            Reason::NotNamed,
+            Reason::Hops,
+            Reason::NothingGiven,
+            Reason::Rule(rule.clone()),
+            Reason::NoRule,
+            Reason::TestMode(None),
+            Reason::TestMode(Some(rule)),
+            Reason::TooBig,
+        ];
+        for reason in labels.into_iter().chain(others) {
+            let rule = reason.rule().cloned().map(Arc::new);
+            assert_eq!(Reason::read(&reason.word(), rule), Some(reason));
+        }
+        assert_eq!(Reason::read("tlp-pink", None), None);
+        assert_eq!(Reason::read("rule", None), None);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub trait Node: Send + Sync + 'static {
     /// How it stands, as JSON.
     fn report(&self) -> serde_json::Value;
 
+    /// Writes what became of entries until now into the journal, or says why it cannot.
+    fn write_notes(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
 }
