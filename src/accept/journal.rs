@@ -60,7 +60,7 @@ impl Journal {
         for (seq, fate) in notes {
             let answer = fate.is_answer();
             place = if answer { place } else { place.max(Some(seq)) };
-            gathered.add(reader, &mut last[usize::from(answer)], seq, fate, now);
+            gathered.add(reader, &mut last, seq, fate, now);
         }
         for (answer, last) in [false, true].into_iter().zip(last) {
             if let Some(last) = last {
@@ -208,8 +208,12 @@ impl Gathered {
         }
     }
 
-    fn add(&mut self, reader: &Reader, last: &mut Option<usize>, seq: u64, fate: Fate, now: u64) {
-        if let Some(run) = last.and_then(|last| self.notes.get_mut(last)) {
+    fn add(&mut self, reader: &Reader, last: &mut [Option<usize>; 2], seq: u64, fate: Fate, now: u64) {
+        let [decision, answer] = *last;
+        // An answer stands behind the decision that it is about.
+        let run = if fate.is_answer() { answer.filter(|_| answer > decision) } else { decision };
+        let last = &mut last[usize::from(fate.is_answer())];
+        if let Some(run) = run.and_then(|last| self.notes.get_mut(last)) {
             if seq == run.first + run.count && fate == run.fate && now.saturating_sub(run.at) < TOGETHER {
                 run.count += 1;
                 return;
@@ -277,6 +281,21 @@ mod tests {
         // What was written is not made longer.
         journal.note(&peer("a"), [(1004, Fate::Withheld(Reason::Hops))], 5);
         assert_eq!(journal.take().unwrap().notes.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_stands_behind_its_decision() {
+        let (journal, a) = (Journal::default(), peer("a"));
+        let refused = || Fate::Told(Verdict::Refused("rule".into()));
+        journal.note(&a, [(1, granted()), (2, granted())], 0);
+        journal.note(&a, [(1, refused())], 0);
+        journal.note(&a, [(3, Fate::Withheld(Reason::Hops)), (4, granted())], 0);
+        journal.note(&a, [(2, refused()), (3, refused()), (4, refused())], 0);
+        let notes = journal.take().unwrap().notes;
+        let place = |seq, answer| {
+            notes.iter().rposition(|note| note.is_about(seq) && note.fate.is_answer() == answer).unwrap()
+        };
+        assert!((1..=4).all(|seq| place(seq, false) < place(seq, true)), "{notes:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::partner::{Partner, Test};
 use crate::accept::Gate;
 use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, Told, TokenKey, Verdict, Violation,
+    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
     decode_length,
 };
 use crate::policy::{Decision, Reason};
@@ -254,7 +254,13 @@ impl Session<'_> {
         gate.note_place(&reader, place);
         let first = gate.store().first();
         if first_contact {
-            gate.note_run(Note { reader, first, count: (place + 1).saturating_sub(first), at: now(), fate: Fate::Before });
+            gate.note_run(Note {
+                reader,
+                first,
+                count: (place + 1).saturating_sub(first),
+                at: now(),
+                fate: Fate::Before,
+            });
         }
     }
 

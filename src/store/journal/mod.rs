@@ -163,7 +163,8 @@ impl Journal {
     pub(super) fn open(tree: &sled::Tree) -> Result<Journal, StoreError> {
         let counters = tree.get(keys::JOURNAL).map_err(StoreError::read)?;
         // A store that never had a journal has no counters of one either.
-        let [entries, ids] = counters.map_or(Some([0; 2]), |bytes| decode(&bytes)).ok_or_else(|| damaged("counters"))?;
+        let [entries, ids] =
+            counters.map_or(Some([0; 2]), |bytes| decode(&bytes)).ok_or_else(|| damaged("counters"))?;
         Ok(Journal {
             entries: Shelf::open(tree, keys::NOTES, ENTRIES_BYTES, entries)?,
             ids: Shelf::open(tree, keys::ID_NOTES, IDS_BYTES, ids)?,
@@ -205,11 +206,7 @@ impl Journal {
     }
 
     /// Stores what was added to.
-    pub(super) fn finish(
-        &mut self,
-        batch: &mut sled::Batch,
-        compressor: &mut Compressor,
-    ) -> Result<(), StoreError> {
+    pub(super) fn finish(&mut self, batch: &mut sled::Batch, compressor: &mut Compressor) -> Result<(), StoreError> {
         for shelf in [&mut self.entries, &mut self.ids].into_iter().filter(|shelf| shelf.changed) {
             shelf.store(batch, compressor)?;
             shelf.changed = false;
