@@ -292,9 +292,8 @@ mod tests {
         journal.note(&a, [(3, Fate::Withheld(Reason::Hops)), (4, granted())], 0);
         journal.note(&a, [(2, refused()), (3, refused()), (4, refused())], 0);
         let notes = journal.take().unwrap().notes;
-        let place = |seq, answer| {
-            notes.iter().rposition(|note| note.is_about(seq) && note.fate.is_answer() == answer).unwrap()
-        };
+        let place =
+            |seq, answer| notes.iter().rposition(|note| note.is_about(seq) && note.fate.is_answer() == answer).unwrap();
         assert!((1..=4).all(|seq| place(seq, false) < place(seq, true)), "{notes:?}");
     }
 
