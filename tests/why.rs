@@ -79,7 +79,7 @@ impl Row {
     }
 
     fn start(&mut self) {
-        self.nodes.each_mut().map(Relay::start);
+        self.nodes.iter_mut().for_each(Relay::start);
         let [a, b, c] = &self.nodes;
         a.linked("cert-b");
         b.linked("cert-c");

@@ -213,11 +213,11 @@ impl Gathered {
         // An answer stands behind the decision that it is about.
         let run = if fate.is_answer() { answer.filter(|_| answer > decision) } else { decision };
         let last = &mut last[usize::from(fate.is_answer())];
-        if let Some(run) = run.and_then(|last| self.notes.get_mut(last)) {
-            if seq == run.first + run.count && fate == run.fate && now.saturating_sub(run.at) < TOGETHER {
-                run.count += 1;
-                return;
-            }
+        if let Some(run) = run.and_then(|last| self.notes.get_mut(last))
+            && (seq == run.first + run.count && fate == run.fate && now.saturating_sub(run.at) < TOGETHER)
+        {
+            run.count += 1;
+            return;
         }
         if !self.has_room() {
             return;

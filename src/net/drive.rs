@@ -323,7 +323,7 @@ impl Session<'_> {
                 let form = grant.form(&entry.envelope);
                 if form.bytes().len() <= self.most {
                     let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
-                    let fate = Fate::Granted { by: grant.by, hidden: u16::try_from(hidden).unwrap_or(u16::MAX) };
+                    let fate = Fate::Granted { by: grant.by, hidden };
                     return (fate, Some(outgoing(entry, &form, self.exchange.clock(), now())));
                 }
                 Reason::TooBig

@@ -233,10 +233,8 @@ pub struct Usage {
 fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let opened = open::open(dir, config.cache_bytes)?;
     let io = |error| OpenError::Io { dir: dir.into(), error };
-    let bytes = opened.journal.bytes();
     let ends = plan::Ends::new(opened.state, opened.ward, opened.journal).map_err(io)?;
-    let shared = Shared::new(dir, opened.id, config, opened.disk, &opened.state, opened.ward, bytes, opened.index);
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &ends, opened.index));
     shared.testify();
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);

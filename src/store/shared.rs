@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::plan::Ends;
-use super::quarantine::{self, Ward};
+use super::quarantine;
 use super::recent::Recent;
 use super::seen::{Id, Index, Mark};
 use super::witness::{self, Witness};
@@ -80,29 +80,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        dir: &Path,
-        id: Uuid,
-        config: config::Store,
-        disk: Disk,
-        state: &State,
-        ward: Ward,
-        journal_bytes: u64,
-        index: Index,
-    ) -> Shared {
+    pub(super) fn new(dir: &Path, id: Uuid, config: config::Store, disk: Disk, ends: &Ends, index: Index) -> Shared {
         Shared {
             dir: dir.into(),
             id,
             config,
             index,
-            head: watch::Sender::new(state.next - 1),
+            head: watch::Sender::new(ends.state.next - 1),
             disk: RwLock::new(Some(disk)),
             recent: RwLock::default(),
             cache: log::Cache::default(),
-            first: AtomicU64::new(state.first),
-            log_bytes: AtomicU64::new(state.log_bytes),
-            quarantined: AtomicU64::new(ward.items),
-            journal_bytes: AtomicU64::new(journal_bytes),
+            first: AtomicU64::new(ends.state.first),
+            log_bytes: AtomicU64::new(ends.state.log_bytes),
+            quarantined: AtomicU64::new(ends.ward.items),
+            journal_bytes: AtomicU64::new(ends.journal.bytes()),
             #[cfg(test)]
             free: AtomicU64::new(u64::MAX),
             broken: OnceLock::new(),
