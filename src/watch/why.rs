@@ -252,7 +252,9 @@ impl Why<'_> {
                 (told.fate, told.answered) = ("dropped", Some(at));
                 told.text += &format!("; dropped from there, {}", rfc3339(at));
             }
-            _ => told.text += "; it is there no more: the quarantine was full",
+            _ => {
+                told.text += "; it is there no more: the quarantine was full, or it was tried again just before a crash"
+            }
         }
         Ok(())
     }
