@@ -1,11 +1,14 @@
 //! One envelope before the gate: what it is worth, in a fixed order. No I/O, no clock.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{Bringer, Rules};
 use crate::envelope::{Envelope, Malformed, Name, Sealed, SeenKeys, Verifier};
 use crate::link::Verdict;
-use crate::policy::{Reason, Terms};
+use crate::policy::{Reason, RuleId, Terms};
 
 /// The judgement, before the store has the last word on duplicates.
 // Nearly all are good: boxing them would cost an allocation each to spare the few that are not.
@@ -14,8 +17,25 @@ use crate::policy::{Reason, Terms};
 pub(super) enum Judged {
     /// To be committed, our name at the end of its path.
     Good(Sealed),
-    /// Refused; with the keys to remember where it would be the same whoever brought it.
-    Bad(Verdict, Option<SeenKeys>),
+    /// Refused; with the keys to remember where it would be the same whoever brought it, and what `why` tells of it,
+    /// where it could be read.
+    Bad(Verdict, Option<SeenKeys>, Option<Box<About>>),
+}
+
+/// What was refused, and by which rule.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) origin: Name,
+    pub(super) id: Uuid,
+    pub(super) rule: Option<Arc<RuleId>>,
+}
+
+impl About {
+    fn new(envelope: &Envelope, rule: Option<&RuleId>) -> Option<Box<About>> {
+        let header = envelope.header();
+        let rule = rule.cloned().map(Arc::new);
+        Some(Box::new(About { origin: header.origin.clone(), id: header.id, rule }))
+    }
 }
 
 impl Judged {
@@ -29,7 +49,7 @@ impl Judged {
     pub(super) fn remember(&self) -> Option<SeenKeys> {
         match self {
             Judged::Good(_) => None,
-            Judged::Bad(_, keys) => *keys,
+            Judged::Bad(_, keys, _) => *keys,
         }
     }
 }
@@ -46,23 +66,28 @@ pub(super) fn judge(
 ) -> Judged {
     let envelope = match Envelope::decode(bytes, &rules.bounds) {
         Ok(envelope) => envelope,
-        Err(Malformed::TooBig { .. }) => return Judged::Bad(Verdict::TooBig, None),
+        Err(Malformed::TooBig { .. }) => return Judged::Bad(Verdict::TooBig, None, None),
         Err(reason) => {
             tracing::debug!(peer = %bringer.name, %reason, "malformed");
-            return Judged::Bad(Verdict::Malformed, None);
+            return Judged::Bad(Verdict::Malformed, None, None);
         }
     };
     if let Some(verdict) = unverified(&envelope, bringer, rules, seen, now) {
         if verdict == Verdict::UnknownOrigin {
             stranger(&envelope.header().origin);
         }
-        return Judged::Bad(verdict, None);
+        // What is known is not noted again.
+        let known = matches!(verdict, Verdict::Duplicate | Verdict::Loop);
+        let about = if known { None } else { About::new(&envelope, None) };
+        return Judged::Bad(verdict, None, about);
     }
+    let (id, origin) = (envelope.header().id, envelope.header().origin.clone());
     let sealed = match verifier.open(envelope) {
         Ok(sealed) => sealed,
         Err(reason) => {
             tracing::debug!(peer = %bringer.name, %reason, "bad signature");
-            return Judged::Bad(Verdict::BadSignature, None);
+            let about = About { origin, id, rule: None };
+            return Judged::Bad(Verdict::BadSignature, None, Some(Box::new(about)));
         }
     };
     // A peer that was removed a moment ago brings nothing more.
@@ -77,7 +102,8 @@ pub(super) fn judge(
             let header = sealed.header();
             let by_origin = || SeenKeys::of_offer(&header.key, header.id, sealed.hidden());
             let keys = (reason == Reason::NotNamed).then(by_origin);
-            Judged::Bad(Verdict::Refused(reason.to_string()), keys)
+            let about = About::new(&sealed, reason.rule());
+            Judged::Bad(Verdict::Refused(reason.to_string()), keys, about)
         }
     }
 }
@@ -117,9 +143,6 @@ fn unverified(
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
-    use uuid::Uuid;
-
-    use std::sync::Arc;
 
     use super::*;
     use crate::config::{Admit, RuleSets};
@@ -187,7 +210,10 @@ mod tests {
                 assert_eq!(sealed.path().last(), Some(&name("me")));
                 (Verdict::Accepted, false)
             }
-            Judged::Bad(verdict, keys) => (verdict, keys.is_some()),
+            Judged::Bad(verdict, keys, about) => {
+                assert!(about.is_none_or(|about| about.id == Uuid::from_u128(1)));
+                (verdict, keys.is_some())
+            }
         }
     }
 

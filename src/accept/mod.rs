@@ -8,6 +8,7 @@
 //! size and shape → already seen? → not our own → way → age → origin and key → seal → policy admits → commit
 //! ```
 
+mod journal;
 mod judge;
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,8 +22,11 @@ use uuid::Uuid;
 use crate::envelope::{Bounds, Key, Name, Sealed, SeenKeys, Verifier};
 use crate::link::{Known, Offer, Standing, Verdict};
 use crate::policy::{Policy, Terms};
-use crate::store::{Appended, Commit, Cursor, Draft, Quarantined, Remember, Store, StoreError};
+use crate::store::{
+    Appended, Commit, Cursor, Draft, Fate, IdNote, Note, Outcome, Quarantined, Reader, Remember, Store, StoreError,
+};
 
+use journal::{Journal, Unwritten};
 use judge::Judged;
 
 /// How long to wait before a full store is tried again.
@@ -68,6 +72,7 @@ pub struct Gate {
     strangers: Arc<Strangers>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
+    journal: Arc<Journal>,
 }
 
 impl Gate {
@@ -79,6 +84,7 @@ impl Gate {
             line: Arc::default(),
             strangers: Arc::default(),
             decided: Arc::new(watch::Sender::new(0)),
+            journal: Arc::default(),
         }
     }
 
@@ -129,6 +135,7 @@ impl Gate {
         let (known, stranger) = (|keys: &SeenKeys| self.store.seen(keys), |origin: &Name| self.strangers.meet(origin));
         let judge = |bytes| judge::judge(bytes, bringer, &rules, known, stranger, verifier, now);
         let judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
+        self.note_refusals(bringer, &judged, now);
         let (gate, bringer) = (self.clone(), bringer.clone());
         gate.commit_taken(bringer, judged, cursor, now)
     }
@@ -154,7 +161,7 @@ impl Gate {
         let verdicts = judged.into_iter().map(|judged| match judged {
             // One outcome per entry, in order.
             Judged::Good(_) => appended.next().map_or(Verdict::Later, verdict),
-            Judged::Bad(verdict, _) => verdict,
+            Judged::Bad(verdict, ..) => verdict,
         });
         Ok(verdicts.collect())
     }
@@ -199,6 +206,59 @@ impl Gate {
     /// Takes items out of quarantine: they are delivered, or nobody wants them any more.
     pub async fn release(&self, release: Vec<u64>) -> Result<(), StoreError> {
         self.commit(|| Commit { release: release.clone(), ..Commit::default() }).await.map(|_| ())
+    }
+
+    /// Notes what became of these entries for a reader of the log, in the order of their numbers. Costs next to nothing,
+    /// and is written later: see [`Gate::write_notes`].
+    pub fn note(&self, reader: &Reader, notes: impl IntoIterator<Item = (u64, Fate)>, now: u64) {
+        self.journal.note(reader, notes, now);
+    }
+
+    /// Notes one thing that became of many entries.
+    pub fn note_run(&self, note: Note) {
+        self.journal.note_run(note);
+    }
+
+    /// Notes what became of what has no number.
+    pub fn note_id(&self, note: IdNote) {
+        self.journal.note_id(note);
+    }
+
+    /// Notes that a reader goes on behind this entry, whatever it had before.
+    pub fn note_place(&self, reader: &Reader, seq: u64) {
+        self.journal.begin(reader, seq);
+    }
+
+    /// Waits until there are so many notes that they should be written now.
+    pub async fn many_notes(&self) {
+        self.journal.many().await;
+    }
+
+    /// Writes what was noted. What a full disk has no room for is kept for the next time, as far as memory is bounded.
+    pub async fn write_notes(&self) -> Result<(), StoreError> {
+        let _turn = self.journal.turn.lock().await;
+        let Some(commit) = self.journal.take() else { return Ok(()) };
+        // Given up while it waits, or without room on the disk: they are written the next time.
+        let unwritten = Unwritten::new(&self.journal, &commit);
+        match self.store.commit(commit).await {
+            Err(StoreError::Full { .. }) => Ok(()),
+            result => {
+                unwritten.are_written();
+                result.map(|_| ())
+            }
+        }
+    }
+
+    fn note_refusals(&self, bringer: &Bringer, judged: &[Judged], now: u64) {
+        for judged in judged {
+            if let Judged::Bad(verdict, _, Some(about)) = judged
+                && journal::is_refusal(verdict)
+            {
+                let (origin, id, rule) = (about.origin.clone(), about.id, about.rule.clone());
+                let outcome = Outcome::Refused(verdict.clone(), rule);
+                self.note_id(IdNote { at: now, reader: Reader::Peer(bringer.name.clone()), origin, id, outcome });
+            }
+        }
     }
 
     /// Waits for what was handed in before, though whoever handed it in may have gone: cursors can be read then.

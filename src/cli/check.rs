@@ -150,7 +150,7 @@ async fn peers(config: &Config) -> Vec<Finding> {
     let question = Question { ask: Ask::Status, form: Form::Line };
     // Only the running node is asked: the store has nothing to say about peers.
     if UnixStream::connect(socket(&config.node.data)).await.is_ok() {
-        let _ = ask(&config.node.data, &config.store, &question, |piece| {
+        let _ = ask(config, &question, |piece| {
             if let Piece::Line(line) = piece {
                 status = serde_json::from_str::<serde_json::Value>(&line).ok();
             }

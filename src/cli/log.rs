@@ -1,9 +1,11 @@
-//! `tail`, `show`, `export`, `quarantine`, `resend`, `status`: questions to the log, of a running node or of its store.
+//! `tail`, `show`, `why`, `export`, `quarantine`, `resend`, `status`: questions to the log, of a running node or of its
+//! store.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
 
 use super::{CliError, Options};
 use crate::config::Config;
@@ -51,6 +53,19 @@ pub(super) struct Show {
     #[arg(value_name = "UUID")]
     id: String,
     /// JSON lines (IEP04) instead of a text for people
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Why {
+    /// The message's id, as UUID or as `publisher:project:UUID`
+    #[arg(value_name = "UUID")]
+    id: String,
+    /// Only for this peer or door
+    #[arg(long, value_name = "NAME")]
+    peer: Option<Name>,
+    /// JSON lines, one for each entry of the log and each peer or door
     #[arg(long)]
     json: bool,
 }
@@ -140,17 +155,38 @@ pub(super) fn tail(options: &Options, tail: Tail) -> Result<ExitCode, CliError> 
 }
 
 pub(super) fn show(options: &Options, show: Show) -> Result<ExitCode, CliError> {
-    let id = parse_id(&show.id).ok_or_else(|| CliError::Usage {
-        what: format!("{:?} is no id", show.id),
-        remedy: "give the UUID, or the form that tail prints, as cert-at:intelmq:72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b"
-            .into(),
-    })?;
+    let id = id(&show.id)?;
     let form = if show.json { Form::Json(Shape::Iep04) } else { Form::Full };
     let filter = Filter { id: Some(id), ..Filter::default() };
     let ask = Ask::Log { after: None, last: None, follow: false, filter };
     let lines = put(options, Question { ask, form }, Some("looking through the log"), usize::MAX)?;
     if lines == 0 {
         eprintln!("{id} is not in the log: it never came, was refused, or is older than store.log_days");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn id(text: &str) -> Result<Uuid, CliError> {
+    parse_id(text).ok_or_else(|| CliError::Usage {
+        what: format!("{text:?} is no id"),
+        remedy: "give the UUID, or the form that tail prints, as cert-at:intelmq:72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b"
+            .into(),
+    })
+}
+
+pub(super) fn why(options: &Options, why: Why) -> Result<ExitCode, CliError> {
+    let id = id(&why.id)?;
+    let form = if why.json { Form::Json(Shape::Iep04) } else { Form::Full };
+    // Lines of the file are named with it, and it is the command that knows its name.
+    let ask = Ask::Why { id, peer: why.peer.clone(), file: options.config.display().to_string() };
+    let lines = put(options, Question { ask, form }, Some("looking through the log"), usize::MAX)?;
+    if lines == 0 {
+        let who = why.peer.map_or(String::new(), |peer| format!(", or {peer} has nothing to do with it"));
+        eprintln!(
+            "this node has never been shown {id}, it is older than store.log_days, or it was no envelope{who}: ask \
+             `why` where it was sealed"
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -224,7 +260,7 @@ pub(super) fn read(
 ) -> Result<(), CliError> {
     let bar = work.filter(|_| io::stderr().is_terminal()).map(progress);
     let (mut failed, mut broken, mut more) = (None, None, true);
-    let asked = super::runtime()?.block_on(ask(&config.node.data, &config.store, question, |piece| {
+    let asked = super::runtime()?.block_on(ask(config, question, |piece| {
         match piece {
             Piece::Line(text) => match line(&text) {
                 Ok(on) => more = on,

@@ -62,6 +62,8 @@ enum Command {
     Tail(log::Tail),
     /// Show what is in the log under an id
     Show(log::Show),
+    /// Explain what became of an event here, for each peer and door: who got it, who did not, and by which rule
+    Why(log::Why),
     /// Write the log to standard output, as JSON lines
     Export(log::Export),
     /// Show, try again or drop what a door could not pass on: no event, or nothing that fits IntelMQ
@@ -140,6 +142,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Check => check::run(options),
         Command::Tail(arguments) => log::tail(options, arguments),
         Command::Show(arguments) => log::show(options, arguments),
+        Command::Why(arguments) => log::why(options, arguments),
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
         Command::Policy(command) => policy::run(options, command),

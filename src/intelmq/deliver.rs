@@ -17,7 +17,9 @@ use super::trouble::{HeldBack, Trouble};
 use super::{DoorError, Mark, Sink};
 use crate::accept::Gate;
 use crate::envelope::{Name, Sealed};
-use crate::store::{Cursor, Entry, Held, Quarantined, ReadLimit, Store, StoreError};
+use crate::store::{
+    Cursor, Entry, Fate, Held, IdNote, Outcome, Quarantined, ReadLimit, Reader, Store, StoreError, short,
+};
 
 /// How often the store's copy of the mark follows the sink's, while there is much to deliver.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -60,6 +62,12 @@ pub struct Outlet {
     pub now: fn() -> u64,
     /// Told after every step.
     pub count: Box<dyn Fn(Step) + Send + Sync>,
+}
+
+impl Outlet {
+    fn note(&self, notes: Vec<(u64, Fate)>) {
+        self.gate.note(&Reader::Door(self.door.clone()), notes, (self.now)());
+    }
 }
 
 /// An event of the quarantine that shall be tried again.
@@ -123,6 +131,8 @@ struct Batch {
     /// The numbers of their entries.
     held: Vec<u64>,
     unfit: u64,
+    /// What becomes of each.
+    notes: Vec<(u64, Fate)>,
 }
 
 impl<K: Sink> Delivery<K> {
@@ -166,6 +176,7 @@ impl<K: Sink> Delivery<K> {
         if mark.is_some() || !K::KEEPS_MARK {
             self.place.given = Some(self.at);
         }
+        self.outlet.gate.note_place(&Reader::Door(door.clone()), self.at);
         self.again = ours.map_or(0, |mark| mark.again);
         if self.again != 0 {
             // Given before a crash, and perhaps not out of quarantine yet.
@@ -217,7 +228,7 @@ impl<K: Sink> Delivery<K> {
 
     /// Gives these entries; whether there was any to give, and what went wrong at the door.
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
-        let Batch { texts, seqs, misfits, held, unfit } = self.batch(entries);
+        let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries);
         let quarantined = misfits.len() as u64;
         self.held_back.tell(&self.outlet.door, &misfits);
         if quarantined > 0 {
@@ -234,6 +245,8 @@ impl<K: Sink> Delivery<K> {
                 if let Some(seq) = self.sink.confirmed().checked_sub(1).and_then(|last| seqs.get(last)) {
                     self.at = *seq;
                     self.place.given = Some(self.at);
+                    notes.retain(|(seq, _)| *seq <= self.at);
+                    self.outlet.note(notes);
                     self.note().await?;
                 }
                 return Ok((false, Some(error)));
@@ -242,6 +255,7 @@ impl<K: Sink> Delivery<K> {
             debug!(door = %self.outlet.door, given = texts.len(), seq = last, "delivered");
         }
         self.at = last;
+        self.outlet.note(notes);
         (self.outlet.count)(Step { given: texts.len() as u64, unfit, quarantined, seq: last });
         Ok((!texts.is_empty(), None))
     }
@@ -252,22 +266,31 @@ impl<K: Sink> Delivery<K> {
         // What is in quarantine, or was, is nobody's but the operator's, whether it fits by now or not.
         let newest = self.place.held.iter().max().copied().unwrap_or(0);
         let held = |entry: &Entry| entry.seq <= newest && self.place.held.contains(&entry.seq);
-        for entry in entries.iter().filter(|entry| fit.wants(entry) && !held(entry)) {
-            match fit.text(&entry.envelope) {
+        for entry in entries.iter().filter(|entry| !held(entry)) {
+            if let Some(part) = fit.not_for_it(entry) {
+                batch.notes.push((entry.seq, Fate::NotFor(part)));
+                continue;
+            }
+            let fate = match fit.text(&entry.envelope) {
                 Ok(text) => {
                     batch.texts.push(text);
                     batch.seqs.push(entry.seq);
+                    Fate::Delivered
                 }
                 Err(Unfit::NoForm) => {
                     debug!(%door, event = %entry.envelope.header().id, "no event of IntelMQ's: not delivered");
                     batch.unfit += 1;
+                    Fate::Unfit
                 }
                 Err(Unfit::Misfit(reason)) => {
                     batch.held.push(entry.seq);
+                    let fate = Fate::Quarantined(short(&reason));
                     let held = Held::Envelope(entry.envelope.clone().into());
                     batch.misfits.push(Quarantined { at: now(), door: door.clone(), reason, held });
+                    fate
                 }
-            }
+            };
+            batch.notes.push((entry.seq, fate));
         }
         batch
     }
@@ -304,6 +327,9 @@ impl<K: Sink> Delivery<K> {
         }
         (self.again, self.place.given) = (number, Some(self.at));
         self.outlet.gate.release(vec![number]).await?;
+        let (reader, header) = (Reader::Door(self.outlet.door.clone()), envelope.header());
+        let (origin, id, at) = (header.origin.clone(), header.id, (self.outlet.now)());
+        self.outlet.gate.note_id(IdNote { at, reader, origin, id, outcome: Outcome::Delivered });
         (self.outlet.count)(Step { given: 1, seq: self.at, ..Step::default() });
         let _ = reply.send(Ok(true));
         Ok(None)

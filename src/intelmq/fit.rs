@@ -15,7 +15,7 @@ use super::DoorError;
 use crate::config::{Events, Harmonization};
 use crate::envelope::{Envelope, Kind, Name, Shape};
 use crate::harmonization::Format;
-use crate::store::Entry;
+use crate::store::{Entry, Part};
 
 /// Which events a sink gives, and how.
 pub struct Fit {
@@ -49,15 +49,23 @@ impl Fit {
         }
     }
 
-    /// Whether the entry is for this sink. What our own IntelMQ gave us does not go back to it.
-    pub(super) fn wants(&self, entry: &Entry) -> bool {
+    /// Why the entry is not for this sink; `None`: it is. What our own IntelMQ gave us does not go back to it.
+    pub(super) fn not_for_it(&self, entry: &Entry) -> Option<Part> {
         let (events, header) = (&self.events, entry.envelope.header());
-        entry.from.is_some()
-            && (events.completions || !entry.completes)
-            && among(&events.types, &header.kind)
-            && among(&events.origins, &header.origin)
-            && among(&events.formats, &header.format)
-            && (events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag)))
+        let tagged = || events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag));
+        if entry.from.is_none() {
+            Some(Part::Own)
+        } else if entry.completes && !events.completions {
+            Some(Part::Completions)
+        } else if !among(&events.types, &header.kind) {
+            Some(Part::Types)
+        } else if !among(&events.origins, &header.origin) {
+            Some(Part::Origins)
+        } else if !among(&events.formats, &header.format) {
+            Some(Part::Formats)
+        } else {
+            (!tagged()).then_some(Part::Tags)
+        }
     }
 
     /// The text of an event; [`Fit::refresh`] was called before.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
+use uuid::Uuid;
 
 use super::claims::{Claimed, Claims, LinkId};
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
 use super::verdict::Verdict;
 use super::{MAX_BATCHES, MAX_ENTRIES, MAX_TOKEN, Settings, Violation};
-use crate::envelope::{SeenKey, SeenKeys};
+use crate::envelope::{Name, SeenKey, SeenKeys};
 
 /// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
 /// and when none is.
@@ -118,6 +119,7 @@ pub struct Pull {
     /// When the peer's log was last known to end where we stand.
     current: Option<u64>,
     taken: BTreeMap<Verdict, u64>,
+    refused: Vec<(Name, Uuid, Verdict)>,
 }
 
 impl Pull {
@@ -135,6 +137,7 @@ impl Pull {
             sampled_new: 0,
             current: None,
             taken: BTreeMap::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -185,12 +188,20 @@ impl Pull {
 
     fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &Claims, now: u64) -> (Slot, Answer) {
         if offer.3 as usize > self.settings.envelope {
-            return (Slot::Decided(Verdict::TooBig), Answer::Refuse(Verdict::TooBig));
+            return self.refuse(&offer, Verdict::TooBig);
         }
         let Some(keys) = known.keys(&offer) else {
-            return (Slot::Decided(Verdict::UnknownOrigin), Answer::Refuse(Verdict::UnknownOrigin));
+            return self.refuse(&offer, Verdict::UnknownOrigin);
         };
         self.judge_known(offer, keys, known, claims, now)
+    }
+
+    fn refuse(&mut self, offer: &Offer, verdict: Verdict) -> (Slot, Answer) {
+        // Asked for between two batches; a batch has no more.
+        if self.refused.len() < MAX_ENTRIES {
+            self.refused.push((offer.1.clone(), offer.2, verdict.clone()));
+        }
+        (Slot::Decided(verdict.clone()), Answer::Refuse(verdict))
     }
 
     fn judge_known<K: Known>(
@@ -408,6 +419,11 @@ impl Pull {
     /// Our verdicts on what the peer showed us, since they were last asked for.
     pub fn take_counts(&mut self) -> BTreeMap<Verdict, u64> {
         std::mem::take(&mut self.taken)
+    }
+
+    /// What was refused when it was offered, since it was last asked for: origin, id and verdict.
+    pub fn take_refused(&mut self) -> Vec<(Name, Uuid, Verdict)> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Batches that are not decided.

@@ -239,6 +239,11 @@ impl Push {
         self.pulling
     }
 
+    /// The number of the last entry that is sent or withheld.
+    pub fn place(&self) -> u64 {
+        self.sent
+    }
+
     /// Gives everything after this number again, where policy permits; what the peer has costs an offer.
     pub fn rewind(&mut self, seq: u64) {
         if self.pulling && seq < self.sent {

@@ -58,6 +58,31 @@ impl Verdict {
         }
     }
 
+    /// The verdict that is written so.
+    pub fn read(text: &str) -> Option<Verdict> {
+        use Verdict::{
+            Accepted, BadSignature, Completed, Duplicate, FromTheFuture, Later, Loop, Malformed, TooBig, TooOld,
+            UnknownOrigin,
+        };
+        if let Some(rule) = text.strip_prefix("refused:") {
+            return Some(Verdict::Refused(rule.into()));
+        }
+        let plain = [
+            Accepted,
+            Completed,
+            Duplicate,
+            Loop,
+            TooOld,
+            FromTheFuture,
+            UnknownOrigin,
+            BadSignature,
+            TooBig,
+            Malformed,
+            Later,
+        ];
+        plain.into_iter().find(|verdict| verdict.word() == text)
+    }
+
     /// A peer's verdict, its rule's name fit for a log line and for a counter.
     pub(super) fn bounded(self) -> Verdict {
         match self {

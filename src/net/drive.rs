@@ -4,27 +4,25 @@
 //! that stops reading, or a disk that is slow, delays its own link only, and what is held for it is bounded by the
 //! link's window.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::hello;
-use crate::accept::{Bringer, Gate};
+use super::partner::{Partner, Test};
+use crate::accept::Gate;
 use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
-    by_word, decode_length,
+    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
+    decode_length,
 };
-use crate::policy::{Decision, Reason, Terms};
-use crate::store::{Cursor, Entry, ReadLimit, StoreError};
+use crate::policy::{Decision, Reason};
+use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreError};
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
@@ -67,63 +65,6 @@ pub struct Exchange {
     pub started: Instant,
     /// Moves with every step of a link.
     pub progress: watch::Sender<()>,
-}
-
-/// One peer, and what is counted about it.
-pub struct Partner {
-    /// Who.
-    pub bringer: Bringer,
-    /// Whose claims are its. One peer has one link at a time, and a name with the claims that outlives it.
-    pub id: LinkId,
-    /// What it may have: replaced on reload.
-    pub terms: watch::Sender<Arc<Terms>>,
-    /// Where to begin, both ways, when there is no cursor.
-    pub first_contact: From,
-    /// An operator wants it to be given again what was stored at this time (ms since 1970) or later; done when `None`.
-    pub resend: watch::Sender<Option<u64>>,
-    /// Since the node started.
-    pub traffic: Mutex<Traffic>,
-}
-
-/// Counters of one peer. `withheld` counts what policy kept back when the log was read for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Traffic {
-    /// What it was given, and its verdicts.
-    pub given: Given,
-    #[allow(missing_docs)]
-    #[serde(serialize_with = "by_word")]
-    pub withheld: BTreeMap<Reason, u64>,
-    /// Our verdicts on what it showed us.
-    #[serde(serialize_with = "by_word")]
-    pub taken: BTreeMap<Verdict, u64>,
-    /// Links that were made.
-    pub links: u64,
-    /// Entries that are not yet sent to it.
-    pub behind: u64,
-    /// Batches that it has not answered.
-    pub unanswered: usize,
-    /// Whether something of its log is under way into ours.
-    pub taking: bool,
-    /// Whether a link stands now.
-    pub linked: bool,
-    /// Who is in test mode, as of the last link.
-    pub test: Test,
-}
-
-/// The sides of a link that let tests pass only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Test {
-    /// We do.
-    pub ours: bool,
-    /// The peer does.
-    pub theirs: bool,
-}
-
-impl Partner {
-    /// The counters.
-    pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Exchange {
@@ -298,8 +239,29 @@ impl Session<'_> {
             Frame::Pull(from) => self.position(from).await?.max(self.position(&self.partner.first_contact).await?),
             _ => 0,
         };
+        let begins = if let Frame::Pull(from) = &frame { Some(!matches!(from, From::Token(_))) } else { None };
         let known = self.exchange.gate.known();
-        Ok(self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?)
+        let submission = self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?;
+        if let Some(first_contact) = begins {
+            self.note_beginning(first_contact);
+        }
+        Ok(submission)
+    }
+
+    /// Notes where the peer begins: what is before that it was given, or it is none of its business.
+    fn note_beginning(&self, first_contact: bool) {
+        let (gate, reader, place) = (&self.exchange.gate, self.partner.reader(), self.link.push.place());
+        gate.note_place(&reader, place);
+        let first = gate.store().first();
+        if first_contact {
+            gate.note_run(Note {
+                reader,
+                first,
+                count: (place + 1).saturating_sub(first),
+                at: now(),
+                fate: Fate::Before,
+            });
+        }
     }
 
     /// The number after which a peer begins that has no token, or whose token is not ours.
@@ -337,14 +299,21 @@ impl Session<'_> {
         if let Some(after) = self.link.push.needs(store.head()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
-            let outgoing = entries.iter().map(|entry| (entry.seq, self.decide(entry))).collect::<Vec<_>>();
+            let mut notes = Vec::with_capacity(entries.len());
+            let outgoing = entries.iter().map(|entry| {
+                let (fate, form) = self.decide(entry);
+                notes.push((entry.seq, fate));
+                (entry.seq, form)
+            });
+            let outgoing: Vec<_> = outgoing.collect();
+            self.note(notes);
             self.link.push.entries(outgoing, through);
         }
         self.tick()
     }
 
-    /// An entry in the form in which the peer may have it; what is withheld is counted.
-    fn decide(&self, entry: &Entry) -> Option<Outgoing> {
+    /// What becomes of an entry, and the form in which the peer may have it; what is withheld is counted.
+    fn decide(&self, entry: &Entry) -> (Fate, Option<Outgoing>) {
         let terms = self.partner.terms.borrow().clone();
         let policy = &self.exchange.gate.rules().policy;
         let decision = policy.shares(&entry.envelope, entry.from.as_ref(), &self.partner.bringer.name, &terms);
@@ -353,14 +322,32 @@ impl Session<'_> {
             Decision::Give(grant) => {
                 let form = grant.form(&entry.envelope);
                 if form.bytes().len() <= self.most {
-                    return Some(outgoing(entry, &form, self.exchange.clock(), now()));
+                    let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
+                    let fate = Fate::Granted { by: grant.by, hidden };
+                    return (fate, Some(outgoing(entry, &form, self.exchange.clock(), now())));
                 }
                 Reason::TooBig
             }
             Decision::Withhold(reason) => reason,
         };
-        *self.partner.traffic().withheld.entry(reason).or_default() += 1;
-        None
+        *self.partner.traffic().withheld.entry(reason.clone()).or_default() += 1;
+        (Fate::Withheld(reason), None)
+    }
+
+    /// Notes what the peer said, and what of its offers was refused.
+    fn note_answers(&mut self) {
+        let told = self.link.push.take_told();
+        if !told.is_empty() {
+            self.note(told.into_iter().map(|Told { seq, verdict }| (seq, verdict.map_or(Fate::Had, Fate::Told))));
+        }
+        for (origin, id, verdict) in self.link.pull.take_refused() {
+            let (reader, outcome) = (self.partner.reader(), Outcome::Refused(verdict, None));
+            self.exchange.gate.note_id(IdNote { at: now(), reader, origin, id, outcome });
+        }
+    }
+
+    fn note(&self, notes: impl IntoIterator<Item = (u64, Fate)>) {
+        self.exchange.gate.note(&self.partner.reader(), notes, now());
     }
 
     /// Policy has changed: what is not sent yet is decided anew, what was offered and not asked for too.
@@ -369,8 +356,10 @@ impl Session<'_> {
         for seq in self.link.push.offered() {
             let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
             // What has expired meanwhile is not given any more.
-            let form = entries.first().filter(|entry| entry.seq == seq).and_then(|entry| self.decide(entry));
-            self.link.push.reconsider(seq, form.as_ref());
+            let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
+            let (fate, form) = decided.unzip();
+            self.note(fate.map(|fate| (seq, fate)));
+            self.link.push.reconsider(seq, form.flatten().as_ref());
         }
         Ok(())
     }
@@ -403,6 +392,7 @@ impl Session<'_> {
 
     /// `undecided`: something is being committed.
     fn count(&mut self, undecided: bool) {
+        self.note_answers();
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
@@ -413,6 +403,13 @@ impl Session<'_> {
         }
         drop(traffic);
         self.exchange.progress.send_replace(());
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // However the link ends, what the peer has said by then is not forgotten.
+        self.note_answers();
     }
 }
 

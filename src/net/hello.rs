@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::drive::{Exchange, LinkEnd, Partner};
+use super::drive::{Exchange, LinkEnd};
+use super::partner::Partner;
 use crate::config::Limits;
 use crate::envelope::Name;
 use crate::link::{Frame, Hello, decode_length};

@@ -11,6 +11,7 @@ mod backoff;
 mod callers;
 mod drive;
 mod hello;
+mod partner;
 mod peer;
 mod peer_link;
 mod streams;
@@ -27,7 +28,8 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-pub use self::drive::{Exchange, LinkEnd, Partner, Test, Traffic, now};
+pub use self::drive::{Exchange, LinkEnd, now};
+pub use self::partner::{Partner, Test, Traffic};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::streams::Stream;
 

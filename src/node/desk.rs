@@ -13,7 +13,8 @@ use super::status::Board;
 use super::{Core, lock};
 use crate::envelope::{Name, Sealed};
 use crate::intelmq::{Again, Intake};
-use crate::store::{Held, Quarantined, StoreError};
+use crate::net::now;
+use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
 use crate::watch::{self, Act};
 
 /// How long a door may take for one event: it may be closed, or wait for a queue to get shorter.
@@ -65,6 +66,10 @@ impl watch::Node for Desk {
         ))
     }
 
+    fn write_notes(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async { self.core.gate.write_notes().await.map_err(|error| error.to_string()) })
+    }
+
     fn quarantine(
         &self,
         number: u64,
@@ -79,6 +84,11 @@ impl watch::Node for Desk {
             match act {
                 Act::Drop => {
                     self.core.gate.release(vec![number]).await.map_err(text)?;
+                    if let Held::Envelope(envelope) = &item.held {
+                        let (reader, header) = (Reader::Door(item.door.clone()), envelope.header());
+                        let (origin, id, outcome) = (header.origin.clone(), header.id, Outcome::Dropped);
+                        self.core.gate.note_id(IdNote { at: now(), reader, origin, id, outcome });
+                    }
                     Ok("dropped".into())
                 }
                 Act::Retry => self.retry(number, item).await,

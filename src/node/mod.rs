@@ -32,6 +32,8 @@ pub use status::{DoorStatus, PeerStatus, Status};
 
 /// How often old entries and ids are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How often what became of entries is written into the journal.
+const WRITE_NOTES_EVERY: Duration = Duration::from_secs(1);
 /// How often a summary of each link and door is logged, while something happens.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// How long stopping waits for peers and doors to get what is in the log.
@@ -163,6 +165,8 @@ impl Node {
         node.apply(node.config.clone()).await?;
         let chores = node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone()));
         tokio::spawn(chores.in_current_span());
+        let notes = node.chores.clone().run_until_cancelled_owned(write_notes(node.core.clone()));
+        tokio::spawn(notes.in_current_span());
         info!(listening = ?node.core.net.listening(), "running");
         Ok(node)
     }
@@ -248,6 +252,8 @@ impl Node {
         }
         self.doors.stop_sinks().await;
         let last = self.board.status();
+        // Best effort: whoever stops a broken store knows why.
+        let _ = self.core.gate.write_notes().await;
         self.core.net.shutdown().await;
         self.core.gate.store().close().await;
         self.span.in_scope(|| info!("stopped"));
@@ -273,6 +279,19 @@ async fn chores(core: Arc<Core>, board: status::Board) {
                 status.log_since(&last);
                 last = status;
             }
+        }
+    }
+}
+
+/// Writes what was noted, apart from the other chores: expiry may take its time.
+async fn write_notes(core: Arc<Core>) {
+    loop {
+        // Early when there is much.
+        let _ = tokio::time::timeout(WRITE_NOTES_EVERY, core.gate.many_notes()).await;
+        if let Err(reason) = core.gate.write_notes().await {
+            // As every task that finds the store broken.
+            let _ = core.failed.try_send(reason);
+            return;
         }
     }
 }

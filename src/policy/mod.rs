@@ -101,6 +101,28 @@ impl Reason {
             _ => None,
         }
     }
+
+    /// The reason without its rule: `rule` where that is all there is to say.
+    pub fn word(&self) -> String {
+        if let Reason::Rule(_) = self { "rule".into() } else { self.to_string() }
+    }
+
+    /// The reason with this [`Reason::word`] and this [`Reason::rule`].
+    pub fn read(word: &str, rule: Option<Arc<RuleId>>) -> Option<Reason> {
+        Some(match word {
+            "its-origin" => Reason::ItsOrigin,
+            "came-from" => Reason::CameFrom,
+            "not-named" => Reason::NotNamed,
+            "hops" => Reason::Hops,
+            "nothing-given" => Reason::NothingGiven,
+            "rule" => Reason::Rule(rule?),
+            "no-rule" => Reason::NoRule,
+            "test-mode" => Reason::TestMode(rule),
+            "guessable" => Reason::Guessable(rule),
+            "too-big" => Reason::TooBig,
+            _ => Reason::Tlp(word.strip_prefix("tlp-")?.parse().ok()?),
+        })
+    }
 }
 
 impl fmt::Display for Reason {
@@ -332,6 +354,30 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_read_as_it_was_written() {
+        let rule = Arc::new(RuleId { label: "ours/1".into(), line: 7 });
+        let labels = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red].map(Reason::Tlp);
+        let others = [
+            Reason::ItsOrigin,
+            Reason::CameFrom,
+            Reason::NotNamed,
+            Reason::Hops,
+            Reason::NothingGiven,
+            Reason::Rule(rule.clone()),
+            Reason::NoRule,
+            Reason::TestMode(None),
+            Reason::TestMode(Some(rule)),
+            Reason::TooBig,
+        ];
+        for reason in labels.into_iter().chain(others) {
+            let rule = reason.rule().cloned().map(Arc::new);
+            assert_eq!(Reason::read(&reason.word(), rule), Some(reason));
+        }
+        assert_eq!(Reason::read("tlp-pink", None), None);
+        assert_eq!(Reason::read("rule", None), None);
+    }
+
+    #[test]
     fn hops_end_and_nothing_is_given_by_default() {
         let far = |hops: &[&str]| envelope("far", Some(Tlp::Clear), &[], hops);
         let ask = |envelope: &Envelope, terms: &Terms| policy().shares(envelope, Some(&name("b")), &name("it"), terms);
@@ -345,6 +391,29 @@ mod tests {
         assert_eq!(own_only(&far(&["me"]), Some("far")), Decision::Withhold(Reason::Hops));
         assert_eq!(ask(&far(&[]), &Terms::default()), Decision::Withhold(Reason::NothingGiven));
         assert_eq!(Share::default(), Share::None);
+    }
+
+    #[test]
+    fn every_reason_can_be_read_again() {
+        let rule = Arc::new(RuleId { label: "r/1".into(), line: 7 });
+        let reasons = [
+            Reason::ItsOrigin,
+            Reason::CameFrom,
+            Reason::NotNamed,
+            Reason::Tlp(Tlp::AmberStrict),
+            Reason::Hops,
+            Reason::NothingGiven,
+            Reason::Rule(rule.clone()),
+            Reason::NoRule,
+            Reason::TestMode(None),
+            Reason::TestMode(Some(rule.clone())),
+            Reason::Guessable(Some(rule)),
+            Reason::TooBig,
+        ];
+        for reason in reasons {
+            let rule = reason.rule().cloned().map(Arc::new);
+            assert_eq!(Reason::read(&reason.word(), rule), Some(reason));
+        }
     }
 
     #[test]

@@ -3,16 +3,23 @@
 //! Owns the first byte of every key and the form of what follows. Numbers are big-endian, so that the tree's order
 //! is theirs. A value that may be large lies in [`super::pieces`], whose number is appended to these keys.
 
-use super::Cursor;
+use super::{Cursor, Reader};
 
 /// The marker of a store of ours. See [`super::open`].
 pub(super) const MARKER: &[u8] = b"\0intelmq-relay";
 /// The counters. See [`super::shared::State`].
 pub(super) const STATE: &[u8] = b"\0state";
 
+/// How much the journal holds. See [`super::journal`].
+pub(super) const JOURNAL: &[u8] = b"\0journal";
+
 const CURSOR: u8 = b'c';
 const LOG: u8 = b'l';
 const QUARANTINE: u8 = b'q';
+/// The journal's chunks about entries,
+pub(super) const NOTES: u8 = b'j';
+/// and those by id.
+pub(super) const ID_NOTES: u8 = b'r';
 /// The chunks of ids.
 pub(super) const SEEN: u8 = b's';
 
@@ -72,10 +79,25 @@ pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
         Cursor::Peer(key) => (b'p', key.as_bytes()),
         Cursor::Source(name) => (b'i', name.as_str().as_bytes()),
         Cursor::Sink(name) => (b'o', name.as_str().as_bytes()),
+        Cursor::Noted(Reader::Peer(name)) => (b'n', name.as_str().as_bytes()),
+        Cursor::Noted(Reader::Door(name)) => (b'd', name.as_str().as_bytes()),
     };
     let mut key = vec![CURSOR, kind, bytes.len() as u8];
     key.extend_from_slice(bytes);
     key
+}
+
+/// A chunk of the journal, of one kind: what the log's head was when it was begun, and its number.
+pub(super) fn chunk(kind: u8, head: u64, number: u64) -> Vec<u8> {
+    let mut key = numbered(kind, head);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The head and the number in a key of [`chunk`].
+pub(super) fn chunk_place(kind: u8, key: &[u8]) -> Option<(u64, u64)> {
+    let ([head, number], []) = key.strip_prefix(&[kind])?.as_chunks::<8>() else { return None };
+    Some((u64::from_be_bytes(*head), u64::from_be_bytes(*number)))
 }
 
 fn numbered(kind: u8, number: u64) -> Vec<u8> {

@@ -75,7 +75,7 @@ impl Open {
         bytes.extend_from_slice(&self.count.to_be_bytes());
         bytes.extend_from_slice(&self.newest.to_be_bytes());
         bytes.extend_from_slice(&(self.raw.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(&compressor.0.compress(&self.raw).map_err(|e| StoreError::broken(e.to_string()))?);
+        bytes.extend_from_slice(&compressor.compress(&self.raw)?);
         Ok(bytes)
     }
 }
@@ -88,6 +88,10 @@ impl Compressor {
         let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
         Ok(Compressor(compressor))
+    }
+
+    pub(super) fn compress(&mut self, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.0.compress(bytes).map_err(|error| StoreError::broken(error.to_string()))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod disk;
 mod error;
+mod journal;
 mod keys;
 mod lock;
 mod log;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::error::{OpenError, StoreError};
+pub use self::journal::{Fate, IdNote, Note, Outcome, Part, Reader, short};
 pub use self::retention::Expired;
 
 use self::lock::Lock;
@@ -143,6 +145,18 @@ impl Store {
         block(move || shared.read_quarantine(after, limit)).await
     }
 
+    /// What is noted of these entries, oldest first. Notes reach back as far as the journal is kept, at most as the log.
+    pub async fn notes(&self, seqs: impl IntoIterator<Item = u64>) -> Result<Vec<Note>, StoreError> {
+        let (shared, seqs) = (self.inner.shared.clone(), seqs.into_iter().collect());
+        block(move || shared.with_disk(|disk| journal::read(disk.tree(), &seqs))).await
+    }
+
+    /// What is noted under this id without a number: refusals, and what left the quarantine. Oldest first.
+    pub async fn id_notes(&self, id: Uuid) -> Result<Vec<IdNote>, StoreError> {
+        let shared = self.inner.shared.clone();
+        block(move || shared.with_disk(|disk| journal::read_id(disk.tree(), id))).await
+    }
+
     /// Removes what is older than the configuration says at this time (ms since 1970), in steps between commits.
     ///
     /// Cancellation: what has been removed stays so, the rest goes the next time.
@@ -167,6 +181,7 @@ impl Store {
             log_bytes: shared.log_bytes(),
             ids: shared.index.len() as u64,
             quarantined: shared.quarantined(),
+            journal_bytes: shared.journal_bytes(),
         }
     }
 
@@ -211,13 +226,15 @@ pub struct Usage {
     pub ids: u64,
     /// Items in quarantine.
     pub quarantined: u64,
+    /// Bytes of the journal, as stored.
+    pub journal_bytes: u64,
 }
 
 fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let opened = open::open(dir, config.cache_bytes)?;
     let io = |error| OpenError::Io { dir: dir.into(), error };
-    let ends = plan::Ends::new(opened.state, opened.ward).map_err(io)?;
-    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &opened.state, opened.ward, opened.index));
+    let ends = plan::Ends::new(opened.state, opened.ward, opened.journal).map_err(io)?;
+    let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &ends, opened.index));
     shared.testify();
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);
@@ -264,6 +281,10 @@ pub struct Commit {
     pub quarantine: Vec<Quarantined>,
     /// Numbers of items to take out of quarantine.
     pub release: Vec<u64>,
+    /// What became of entries.
+    pub notes: Vec<Note>,
+    /// What became of what has no number.
+    pub id_notes: Vec<IdNote>,
 }
 
 impl Commit {
@@ -274,7 +295,7 @@ impl Commit {
 
     /// Bytes that it takes, about.
     fn bytes(&self) -> usize {
-        self.sizes().sum::<usize>() + 64 * self.events()
+        self.sizes().sum::<usize>() + 64 * self.events() + 32 * (self.notes.len() + self.id_notes.len())
     }
 
     fn largest(&self) -> Option<usize> {
@@ -358,6 +379,8 @@ pub enum Cursor {
     Source(Name),
     /// Where a sink stands.
     Sink(Name),
+    /// How far somebody has read the log, as far as it is noted in the journal.
+    Noted(Reader),
 }
 
 /// How much [`Store::read`] returns at most.

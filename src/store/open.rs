@@ -12,6 +12,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::disk::Disk;
+use super::journal::Journal;
 use super::lock::{Lock, LockError};
 use super::quarantine::Ward;
 use super::seen::{self, Filling, Ids, Index, Mark};
@@ -28,6 +29,7 @@ pub(super) struct Opened {
     pub(super) id: Uuid,
     pub(super) state: State,
     pub(super) ward: Ward,
+    pub(super) journal: Journal,
     pub(super) index: Index,
 }
 
@@ -66,7 +68,8 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     }
     let index = read_seen(disk.tree(), &state).map_err(damaged)?;
     let ward = Ward::count(disk.tree()).map_err(damaged)?;
-    Ok(Opened { lock, disk, id, state, ward, index })
+    let journal = Journal::open(disk.tree()).map_err(damaged)?;
+    Ok(Opened { lock, disk, id, state, ward, journal, index })
 }
 
 fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {

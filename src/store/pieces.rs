@@ -3,7 +3,7 @@
 //! Owns the rule that keeps sled 0.34.7 from making blob files, which it never syncs: a tree node must stay below a
 //! quarter of a segment. A leaf holds up to 16 values before it splits (a few more for a moment: when a split is
 //! pending, or after a merge of 3 with 16), so a value is cut into pieces of at most [`PIECE`] bytes. Nobody else
-//! writes a value that is not small and of fixed size.
+//! writes a value that is not small and of fixed size, but the journal, whose chunks are below [`PIECE`] by their own bound.
 //!
 //! The value `key` lies under `key ‖ 0u16`, `key ‖ 1u16` …; the first piece begins with the length of the whole.
 

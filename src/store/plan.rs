@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::journal::Journal;
 use super::log::{Compressor, Open};
 use super::quarantine::{self, Ward};
 use super::seen::{self, Id, Ids, Index, Mark};
@@ -23,6 +24,7 @@ pub(super) struct Ends {
     days: Vec<Day>,
     compressor: Compressor,
     pub(super) ward: Ward,
+    pub(super) journal: Journal,
 }
 
 struct Day {
@@ -36,9 +38,9 @@ struct Day {
 const OPEN_DAYS: usize = 4;
 
 impl Ends {
-    pub(super) fn new(state: State, ward: Ward) -> std::io::Result<Ends> {
+    pub(super) fn new(state: State, ward: Ward, journal: Journal) -> std::io::Result<Ends> {
         let (log, compressor) = (Open::new(state.next), Compressor::new()?);
-        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor, ward })
+        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor, ward, journal })
     }
 
     /// Begins a new chunk of the log.
@@ -120,12 +122,15 @@ impl<'a> Plan<'a> {
         for item in &commit.quarantine {
             self.quarantine(item)?;
         }
+        let Ends { journal, compressor, state, .. } = &mut *self.ends;
+        journal.add(self.tree, &mut self.batch, compressor, state.next - 1, &commit.notes, &commit.id_notes)?;
         Ok(answers)
     }
 
     /// The plan, with the chunks that were added to, the cursors and the counters.
     pub(super) fn finish(mut self) -> Result<Planned, StoreError> {
-        if self.ids.is_empty() && self.entries.is_empty() && self.cursors.is_empty() && !self.quarantined {
+        let nothing = self.ids.is_empty() && self.entries.is_empty() && self.cursors.is_empty();
+        if nothing && !self.quarantined && !self.ends.journal.is_changed() {
             return Ok(Planned { batch: None, ids: self.ids, entries: self.entries, crowded_out: 0 });
         }
         if !self.entries.is_empty() {
@@ -140,6 +145,10 @@ impl<'a> Plan<'a> {
         for (cursor, value) in &self.cursors {
             let key = keys::cursor(cursor);
             pieces::put(&mut self.batch, &key, value, pieces::length(self.tree, &key)?);
+        }
+        if self.ends.journal.is_changed() {
+            let Ends { journal, compressor, .. } = &mut *self.ends;
+            journal.finish(&mut self.batch, compressor)?;
         }
         self.batch.insert(keys::STATE, self.ends.state.encode());
         let Plan { batch, ids, entries, crowded_out, .. } = self;
@@ -248,7 +257,7 @@ mod tests {
     fn duplicates_and_completions_are_told_apart_within_a_group_and_across_groups() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
         assert_eq!(append(1, keys(1, None, 3)), Appended::New(1));
@@ -277,7 +286,7 @@ mod tests {
     fn a_remembered_refusal_is_seen_as_a_full_copy() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let remember = vec![crate::store::Remember { at: DAY0, keys: keys(9, None, 4) }];
         plan.add(Commit { remember, ..Commit::default() }).unwrap();
@@ -290,7 +299,7 @@ mod tests {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
         index.insert(Id::of(SeenKey([1; 16])), Mark { hidden: 0, day: 1 });
-        let mut ends = Ends::new(State::EMPTY, Ward::default()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         assert_eq!(plan.append(draft(1), keys(1, None, 0)).unwrap(), Appended::Duplicate);
         assert!(plan.finish().unwrap().batch.is_none());

@@ -1,7 +1,7 @@
 //! Retention: what goes, and when.
 //!
 //! Owns the rules: chunks of the log whose newest entry is too old, or that are beyond the log's size; days of the
-//! seen set. In steps of bounded size, so that commits go on between them. It must never touch the counters' future:
+//! seen set; with the log, the journal. In steps of bounded size, so that commits go on between them. It must never touch the counters' future:
 //! numbers are not used twice, even when the log is emptied.
 
 use super::plan::Ends;
@@ -57,6 +57,8 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, n
     if ends.log.first < ends.state.first {
         ends.begin_chunk();
     }
+
+    keys += ends.journal.expire(tree, &mut batch, ends.state.first, oldest, KEYS.saturating_sub(keys))?;
 
     // A bucket goes when its whole day is out: what is remembered is remembered for the full time.
     let day = seen::day(now.saturating_sub(u64::from(config.seen_days) * DAY));

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::disk::Disk;
-use super::quarantine::{self, Ward};
+use super::plan::Ends;
+use super::quarantine;
 use super::recent::Recent;
 use super::seen::{Id, Index, Mark};
 use super::witness::{self, Witness};
@@ -71,6 +72,7 @@ pub(super) struct Shared {
     first: AtomicU64,
     log_bytes: AtomicU64,
     quarantined: AtomicU64,
+    journal_bytes: AtomicU64,
     /// What tests say is free on the disk; everything: look.
     #[cfg(test)]
     free: AtomicU64,
@@ -78,27 +80,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        dir: &Path,
-        id: Uuid,
-        config: config::Store,
-        disk: Disk,
-        state: &State,
-        ward: Ward,
-        index: Index,
-    ) -> Shared {
+    pub(super) fn new(dir: &Path, id: Uuid, config: config::Store, disk: Disk, ends: &Ends, index: Index) -> Shared {
         Shared {
             dir: dir.into(),
             id,
             config,
             index,
-            head: watch::Sender::new(state.next - 1),
+            head: watch::Sender::new(ends.state.next - 1),
             disk: RwLock::new(Some(disk)),
             recent: RwLock::default(),
             cache: log::Cache::default(),
-            first: AtomicU64::new(state.first),
-            log_bytes: AtomicU64::new(state.log_bytes),
-            quarantined: AtomicU64::new(ward.items),
+            first: AtomicU64::new(ends.state.first),
+            log_bytes: AtomicU64::new(ends.state.log_bytes),
+            quarantined: AtomicU64::new(ends.ward.items),
+            journal_bytes: AtomicU64::new(ends.journal.bytes()),
             #[cfg(test)]
             free: AtomicU64::new(u64::MAX),
             broken: OnceLock::new(),
@@ -119,6 +114,10 @@ impl Shared {
 
     pub(super) fn quarantined(&self) -> u64 {
         self.quarantined.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.journal_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether `needed` bytes can be written to the disk and the reserve stays free after that.
@@ -173,12 +172,14 @@ impl Shared {
     }
 
     /// Shows what has become durable. The head moves last: who sees it move can read up to it.
-    pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, state: &State, ward: Ward) {
+    pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, ends: &Ends) {
+        let Ends { state, ward, journal, .. } = ends;
         for (id, mark) in ids {
             self.index.insert(id, mark);
         }
         self.log_bytes.store(state.log_bytes, Ordering::Relaxed);
         self.quarantined.store(ward.items, Ordering::Relaxed);
+        self.journal_bytes.store(journal.bytes(), Ordering::Relaxed);
         if entries.is_empty() {
             return;
         }
@@ -191,9 +192,11 @@ impl Shared {
     }
 
     /// Hides what expires.
-    pub(super) fn forget_below(&self, state: &State) {
+    pub(super) fn forget_below(&self, ends: &Ends) {
+        let Ends { state, journal, .. } = ends;
         self.first.store(state.first, Ordering::Release);
         self.log_bytes.store(state.log_bytes, Ordering::Relaxed);
+        self.journal_bytes.store(journal.bytes(), Ordering::Relaxed);
         self.recent.write().unwrap_or_else(PoisonError::into_inner).forget_below(state.first);
     }
 

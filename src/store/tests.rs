@@ -125,7 +125,7 @@ async fn everything_survives_reopening() {
         // Larger than one piece, then smaller.
         cursors: vec![(cursors[0].clone(), vec![1; 70_000]), (cursors[1].clone(), vec![2])],
         quarantine: vec![item.clone(), Quarantined { held: Held::Item(Bytes::new()), ..item.clone() }],
-        release: vec![],
+        ..Commit::default()
     };
     assert_eq!(store.commit(commit).await.unwrap(), [Appended::New(1), Appended::New(2)]);
     let usage = store.usage();
@@ -352,7 +352,7 @@ async fn the_log_goes_by_age_and_numbers_are_never_used_twice() {
     store.commit(entries([draft(1000, 50)])).await.unwrap();
     let expired = store.expire(DAY0 + 30 * DAY).await.unwrap();
     assert_eq!((expired.entries, expired.ids), (337, 401));
-    assert_eq!(store.usage(), Usage { entries: 0, log_bytes: 0, ids: 0, quarantined: 0 });
+    assert_eq!(store.usage(), Usage { entries: 0, log_bytes: 0, ids: 0, quarantined: 0, journal_bytes: 0 });
     assert_eq!((store.first(), store.head()), (402, 401));
     assert!(store.read(0, ALL).await.unwrap().is_empty());
     assert_eq!(store.expire(DAY0 + 30 * DAY).await.unwrap(), Expired::default());

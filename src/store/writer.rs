@@ -243,7 +243,7 @@ impl Writer {
                          store.quarantine_bytes"
                     );
                 }
-                shared.publish(planned.ids, planned.entries, &self.ends.state, self.ends.ward);
+                shared.publish(planned.ids, planned.entries, &self.ends);
                 Ok(answers)
             })())
         })
@@ -256,7 +256,7 @@ impl Writer {
             shared.stop_on_error((|| {
                 let step = retention::plan(disk.tree(), &mut self.ends, &shared.config, now)?;
                 // Readers first: from here on they take what is missing for expired, not for damaged.
-                shared.forget_below(&self.ends.state);
+                shared.forget_below(&self.ends);
                 if let Some(batch) = step.batch {
                     disk.write(batch)?;
                 }

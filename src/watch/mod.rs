@@ -9,6 +9,7 @@
 
 mod line;
 mod question;
+mod why;
 
 use std::fs::Permissions;
 use std::io;
@@ -22,8 +23,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::config::Config;
 use crate::envelope::Name;
-use crate::store::Store;
+use crate::store::{Reader, Store};
 
 pub use question::{Act, Ask, Filter, Form, Question, Seen};
 
@@ -39,6 +41,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Gives a peer again what was stored at this time (ms since 1970) or later; what follows, or why not, for a person.
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String>;
+
+    /// Writes what became of entries until now into the journal, or says why it cannot.
+    fn write_notes(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -117,7 +122,7 @@ async fn converse(stream: UnixStream, store: Store, node: Arc<dyn Node>) -> io::
     };
     let answer = async {
         match serde_json::from_str::<Question>(&line) {
-            Ok(question) => question::answer(&question, &store, Some(&*node), &mut writer).await?,
+            Ok(question) => question::answer(&question, &store, Some(&*node), &[], &mut writer).await?,
             Err(error) => writer.write_all(format!("!not a question of this version: {error}\n").as_bytes()).await?,
         }
         writer.flush().await
@@ -141,16 +146,11 @@ pub enum Piece {
 
 /// Asks the node with this data folder, running or not, and hands over each piece of the answer as it comes. Ends
 /// early when `piece` returns false.
-pub async fn ask(
-    data: &Path,
-    config: &crate::config::Store,
-    question: &Question,
-    piece: impl FnMut(Piece) -> bool,
-) -> Result<(), String> {
-    match UnixStream::connect(socket(data)).await {
+pub async fn ask(config: &Config, question: &Question, piece: impl FnMut(Piece) -> bool) -> Result<(), String> {
+    match UnixStream::connect(socket(&config.node.data)).await {
         Ok(stream) => ask_running(stream, question, piece).await.map_err(|e| format!("the node went away: {e}")),
         // No node: the store is free. If there is one that holds it and does not answer, opening says so.
-        Err(_) => ask_store(data, config, question, piece).await,
+        Err(_) => ask_store(config, question, piece).await,
     }
 }
 
@@ -161,12 +161,8 @@ async fn ask_running(stream: UnixStream, question: &Question, piece: impl FnMut(
     read_pieces(reader, piece).await
 }
 
-async fn ask_store(
-    data: &Path,
-    config: &crate::config::Store,
-    question: &Question,
-    piece: impl FnMut(Piece) -> bool,
-) -> Result<(), String> {
+async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece) -> bool) -> Result<(), String> {
+    let data = &config.node.data;
     if !data.exists() {
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
@@ -174,15 +170,16 @@ async fn ask_store(
     if matches!(question.ask, Ask::Status | Ask::Resend { .. }) {
         return Err(question::NOT_RUNNING.into());
     }
-    let store = Store::open(data, config).await.map_err(|error| error.to_string())?;
+    let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;
     // Nothing comes to a store that we hold, and while we hold it the node cannot start.
     let mut question = question.clone();
     if let Ask::Log { follow, .. } = &mut question.ask {
         *follow = false;
     }
     let (reader, mut writer) = tokio::io::duplex(64 << 10);
+    let readers = readers(config);
     let answer = async {
-        let result = question::answer(&question, &store, None, &mut writer).await;
+        let result = question::answer(&question, &store, None, &readers, &mut writer).await;
         drop(writer);
         result
     };
@@ -191,6 +188,17 @@ async fn ask_store(
     // Who stops reading breaks the pipe: not an error.
     let _ = answered;
     read.map_err(|error| error.to_string())
+}
+
+/// Who reads the log, by the configuration.
+fn readers(config: &Config) -> Vec<Reader> {
+    let give = &config.give;
+    let redis = give.redis.iter().map(|door| &door.name);
+    let files = give.files.iter().map(|door| &door.name);
+    let tcp = give.tcp.iter().map(|door| &door.name);
+    let doors = redis.chain(files).chain(tcp).chain(give.amqp.iter().map(|door| &door.name));
+    let peers = config.peers.iter().map(|peer| Reader::Peer(peer.name.clone()));
+    peers.chain(doors.cloned().map(Reader::Door)).collect()
 }
 
 async fn read_pieces(

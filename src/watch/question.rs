@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
+use super::why::{self, Why};
 use super::{Node, line};
 use crate::envelope::{Kind, Name, Shape};
-use crate::store::{Entry, ReadLimit, Store};
+use crate::store::{Entry, ReadLimit, Reader, Store, StoreError};
 
 pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
 const STEP: ReadLimit = ReadLimit { entries: 512, bytes: 1 << 20 };
@@ -56,6 +57,15 @@ pub enum Ask {
         peer: Name,
         /// From what was stored at this time on, ms since 1970.
         since: u64,
+    },
+    /// What became of an event for each peer and door.
+    Why {
+        /// Its id.
+        id: Uuid,
+        /// Only for the peer or door of this name.
+        peer: Option<Name>,
+        /// The configuration file, as it is named in answers.
+        file: String,
     },
 }
 
@@ -120,11 +130,12 @@ impl Filter {
     }
 }
 
-/// Writes the answer. An error is the reader's going away.
+/// Writes the answer. An error is the reader's going away. `readers`: who reads the log, where no node could say it.
 pub(super) async fn answer<W: AsyncWrite + Unpin>(
     question: &Question,
     store: &Store,
     node: Option<&dyn Node>,
+    readers: &[Reader],
     out: &mut W,
 ) -> io::Result<()> {
     match &question.ask {
@@ -146,6 +157,10 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             Some(Err(reason)) => say(out, '!', &reason).await,
             None => say(out, '!', NOT_RUNNING).await,
         },
+        Ask::Why { id, peer, file } => {
+            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers };
+            explain(&why, question.form, out).await
+        }
     }
 }
 
@@ -181,6 +196,40 @@ async fn log<W: AsyncWrite + Unpin>(
         at = last;
         if !follow {
             say(out, '%', &format!("{}/{}", at.min(end) - first, end - first)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) -> io::Result<()> {
+    let mut entries = Vec::new();
+    let filter = Filter { id: Some(why.id), ..Filter::default() };
+    let (first, end) = (why.store.first() - 1, why.store.head());
+    let mut at = first;
+    while at < end && entries.len() < why::MOST {
+        let step = match why.store.read(at, STEP).await {
+            Ok(step) => step,
+            Err(error) => return say(out, '!', &StoreError::to_string(&error)).await,
+        };
+        let Some(last) = step.last().map(|entry| entry.seq) else { break };
+        entries.extend(step.into_iter().filter(|entry| filter.admits(entry)).take(why::MOST - entries.len()));
+        at = last;
+        say(out, '%', &format!("{}/{}", at.min(end) - first, end - first)).await?;
+    }
+    let answers = match why.answers(&entries).await {
+        Ok(answers) => answers,
+        Err(error) => return say(out, '!', &line::clean(&error)).await,
+    };
+    for (headline, answers) in answers {
+        if let Form::Json(_) = form {
+            for answer in &answers {
+                say(out, '=', &answer.json()).await?;
+            }
+        } else if !answers.is_empty() {
+            say(out, '=', headline.as_deref().unwrap_or("brought by peers, and not taken:")).await?;
+            for answer in &answers {
+                say(out, '=', &answer.text()).await?;
+            }
         }
     }
     Ok(())

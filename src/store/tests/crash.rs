@@ -25,6 +25,11 @@ fn cursor(caller: u64) -> Cursor {
     Cursor::Source(format!("caller-{caller}").parse().unwrap())
 }
 
+fn note(caller: u64, i: u64) -> IdNote {
+    let (reader, id) = (Reader::Peer("peer".parse().unwrap()), Uuid::from_u64_pair(caller, i));
+    IdNote { at: DAY0 + i, reader, origin: "far".parse().unwrap(), id, outcome: Outcome::Dropped }
+}
+
 async fn position(store: &Store, caller: u64) -> u64 {
     let value = store.cursor(&cursor(caller)).await.unwrap();
     value.map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap()))
@@ -45,7 +50,8 @@ fn child() {
                     i += 1;
                     let drafts = events(caller, i).map(|(number, size)| draft(number, size));
                     let cursors = vec![(cursor(caller), i.to_be_bytes().to_vec())];
-                    store.commit(Commit { cursors, ..entries(drafts) }).await.unwrap();
+                    let id_notes = vec![note(caller, i)];
+                    store.commit(Commit { cursors, id_notes, ..entries(drafts) }).await.unwrap();
                     // The parent goes away first only if it has failed: then end, whatever is left.
                     if writeln!(std::io::stdout().lock(), "acknowledged {caller} {i}").is_err() {
                         std::process::exit(1);
@@ -104,6 +110,11 @@ async fn kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_half() {
             let position = position(&store, caller).await;
             let acknowledged = acknowledged[caller as usize];
             assert!(position >= acknowledged, "round {round}: {acknowledged} acknowledged, {position} there");
+            for i in [position, position + 1] {
+                let found = store.id_notes(note(caller, i).id).await.unwrap();
+                let there: &[IdNote] = if i <= position && i > 0 { &[note(caller, i)] } else { &[] };
+                assert_eq!(found, there, "round {round}: notes and cursors differ");
+            }
             expected.extend((1..=position).flat_map(|i| events(caller, i)));
         }
         let log = read_all(&store, 0, ReadLimit { entries: 1000, bytes: 1 << 20 }).await;

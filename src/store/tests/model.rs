@@ -13,6 +13,7 @@ enum Step {
         remember: Vec<u8>,
         cursors: Vec<(u8, u16)>,
         quarantine: Vec<u16>,
+        notes: Vec<(u8, u8, u8, u8)>,
     },
     /// Of the items in quarantine, about this one.
     Release(u8),
@@ -31,12 +32,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         vec(any::<u8>(), 0..4),
         vec((0u8..3, size.clone()), 0..3),
         vec(size, 0..3),
+        vec(any::<(u8, u8, u8, u8)>(), 0..20),
     );
-    let commit = commit.prop_map(|(entries, remember, cursors, quarantine)| Step::Commit {
+    let commit = commit.prop_map(|(entries, remember, cursors, quarantine, notes)| Step::Commit {
         entries,
         remember,
         cursors,
         quarantine,
+        notes,
     });
     let step = prop_oneof![
         8 => commit,
@@ -57,6 +60,7 @@ struct Model {
     cursors: BTreeMap<u8, Vec<u8>>,
     quarantine: BTreeMap<u64, Bytes>,
     ever_quarantined: u64,
+    notes: Vec<Note>,
 }
 
 fn cursor(number: u8) -> Cursor {
@@ -66,7 +70,8 @@ fn cursor(number: u8) -> Cursor {
 impl Model {
     async fn apply(&mut self, store: Store, step: Step, dir: &TempDir) -> Store {
         match step {
-            Step::Commit { entries, remember, cursors, quarantine } => {
+            Step::Commit { entries, remember, cursors, quarantine, notes } => {
+                self.note(&store, &notes).await;
                 self.commit(&store, entries, remember, cursors, quarantine).await;
                 store
             }
@@ -96,6 +101,28 @@ impl Model {
                 store
             }
         }
+    }
+
+    /// Notes on entries that are there; also on those that expired meanwhile, as a slow peer's answers are.
+    async fn note(&mut self, store: &Store, notes: &[(u8, u8, u8, u8)]) {
+        let head = store.head();
+        let made = notes.iter().filter(|_| head > 0).map(|(by, back, count, what)| {
+            let first = head.saturating_sub(u64::from(*back)).max(1);
+            let count = u64::from(*count).clamp(1, head + 1 - first);
+            let (reader, fate) = (journal::tests::reader(by % 4), journal::tests::fate(*what));
+            Note { reader, first, count, at: self.now, fate }
+        });
+        let made: Vec<Note> = made.collect();
+        self.notes.extend(made.iter().cloned());
+        let id_notes = made.iter().map(|note| IdNote {
+            at: self.now,
+            reader: note.reader.clone(),
+            origin: "far".parse().unwrap(),
+            id: Uuid::from_u128(note.first.into()),
+            outcome: Outcome::Dropped,
+        });
+        let id_notes = id_notes.collect();
+        store.commit(Commit { notes: made, id_notes, ..Commit::default() }).await.unwrap();
     }
 
     async fn commit(
@@ -158,6 +185,14 @@ impl Model {
         }
         for number in 0..3 {
             assert_eq!(store.cursor(&cursor(number)).await.unwrap().as_ref(), self.cursors.get(&number));
+        }
+        for (seq, ..) in self.log.iter().rev().step_by(7) {
+            let about = |note: &&Note| note.is_about(*seq);
+            let expected: Vec<Note> = self.notes.iter().filter(about).cloned().collect();
+            assert_eq!(store.notes([*seq]).await.unwrap(), expected);
+            let fresh = |note: &&Note| note.first == *seq && note.at >= self.now - 7 * DAY;
+            let by_id = store.id_notes(Uuid::from_u128((*seq).into())).await.unwrap();
+            assert!(by_id.len() >= self.notes.iter().filter(fresh).count());
         }
         let items = store.quarantined(0, usize::MAX).await.unwrap();
         assert!(items.iter().map(|(number, item)| (number, item.held.bytes())).eq(&self.quarantine));
