@@ -319,6 +319,16 @@ fn dry_runs_say_what_would_happen() {
     );
     assert_eq!(lines.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join("|"), secret);
 
+    // As its door would have it: what is hidden before sealing is not there for anybody.
+    a.and("[[take.files]]\nname = \"strict\"\ndirectory = \"strict\"\n[take.files.seal]\nhide = [\"feed.name\"]\ntlp = \"RED\"");
+    fs::write(a.path("event"), event(1).replace(", \"tlp\": \"GREEN\"", "")).unwrap();
+    for (door, expected) in
+        [("in", "1 scanner 192.0.2.1 - withheld by"), ("strict", "1 scanner 192.0.2.1 RED withheld: tlp-red")]
+    {
+        let told = a.expect(0, &["policy", "test", "event", "--peer", "cert-b", "--door", door]);
+        let words: Vec<&str> = told.split_whitespace().collect();
+        assert!(words.join(" ").starts_with(expected), "{told}");
+    }
     let json = a.expect(1, &["policy", "test", "events", "--peer", "cert-b", "--json"]);
     assert!(json.starts_with("line 3"));
     let said = a.expect(2, &["policy", "test", "events", "--peer", "cert-x"]);

@@ -2,24 +2,24 @@
 //!
 //! Both ask the same [`Policy`] that decides in a running node.
 
+mod imagine;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD as BASE64;
-use serde_json::json;
-use uuid::Uuid;
-
+use self::imagine::Imagination;
 use super::log::read;
 use super::{CliError, Options};
 use crate::config::Config;
-use crate::envelope::{Bounds, CyCat, Draft, Envelope, Message, Name, Secret, seal};
-use crate::net::now;
+use crate::envelope::{Bounds, CyCat, Envelope, Name};
 use crate::policy::{Decision, Policy, Reason, RuleId, Terms};
 use crate::watch::{Ask, Filter, Form, Question, Seen};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use serde_json::json;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -52,8 +52,11 @@ pub(super) struct Test {
     #[arg(long, value_name = "NAME")]
     peer: Name,
     /// As if the events had come from this peer, who sealed them unless a line says otherwise. Default: ours
-    #[arg(long, value_name = "NAME", requires = "file")]
+    #[arg(long, value_name = "NAME", requires = "file", conflicts_with = "door")]
     from: Option<Name>,
+    /// As if the events had come in by this door, with what it does before they are sealed
+    #[arg(long, value_name = "NAME", requires = "file")]
+    door: Option<Name>,
     /// So many of the log's newest entries
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1000, conflicts_with = "file")]
     last: u64,
@@ -70,7 +73,7 @@ pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliEr
 }
 
 fn test(options: &Options, arguments: Test) -> Result<ExitCode, CliError> {
-    let Test { file, peer, from, last, json } = arguments;
+    let Test { file, peer, from, door, last, json } = arguments;
     let config = Config::read(&options.config)?;
     let Some(terms) = terms(&config, &peer) else {
         return Err(CliError::Usage {
@@ -78,12 +81,7 @@ fn test(options: &Options, arguments: Test) -> Result<ExitCode, CliError> {
             remedy: "`intelmq-relay peer list` shows those there are".into(),
         });
     };
-    if let Some(from) = from.as_ref().filter(|from| !config.peers.iter().any(|one| one.name == **from)) {
-        return Err(CliError::Usage {
-            what: format!("{from} is no peer"),
-            remedy: "give the name of a peer; without --from, the events are your own".into(),
-        });
-    }
+    let imagination = Imagination::new(&config, from.as_ref(), door.as_ref())?;
     let policy = Policy::new(&config);
     let mut trial = Trial { options, json, out: io::BufWriter::new(io::stdout().lock()), given: 0, withheld: 0 };
     let mut unreadable = 0;
@@ -97,7 +95,7 @@ fn test(options: &Options, arguments: Test) -> Result<ExitCode, CliError> {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                match imagine(line, &config, from.as_ref()) {
+                match imagination.envelope(line) {
                     Ok(envelope) => decide(number, &envelope, from.as_ref())?,
                     Err(reason) => {
                         unreadable += 1;
@@ -204,22 +202,6 @@ fn lines(file: &Path) -> Result<Vec<u8>, CliError> {
         what: format!("cannot read {}: {error}", file.display()),
         remedy: "give a file of events, one a line, or - for the standard input".into(),
     })
-}
-
-/// The envelope that a line would be: sealed by this node, or by another one and brought by `from`. Nobody sees the seal.
-fn imagine(line: &[u8], config: &Config, from: Option<&Name>) -> Result<Envelope, String> {
-    let bounds = Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path };
-    let mut message = Message::read(line).map_err(|error| error.to_string())?;
-    message.flatten(&bounds).map_err(|error| error.to_string())?;
-    let origin = match from {
-        Some(from) => message.origin.as_ref().unwrap_or(from),
-        None => &config.node.name,
-    };
-    let header = message.header(origin, Uuid::new_v4(), now());
-    let draft = Draft::new(header, message.fields.clone(), &bounds).map_err(|error| error.to_string())?;
-    let sealed = seal(&Secret::from_seed(&rand::random()), vec![draft], &mut rand::rng()).remove(0);
-    let hops = from.into_iter().filter(|from| *from != origin).chain(from.map(|_| &config.node.name));
-    Ok(hops.fold((*sealed).clone(), |envelope, hop| envelope.with_hop(hop)))
 }
 
 /// The newest entries of the log, of the running node or of its store.

@@ -1,0 +1,73 @@
+//! Envelopes that lines of a file would be, for dry runs. Nobody sees their seals.
+
+use uuid::Uuid;
+
+use crate::cli::CliError;
+use crate::config::{Config, read_key_file};
+use crate::envelope::{Bounds, Draft, Envelope, Message, Name, Secret, seal};
+use crate::net::now;
+use crate::policy::{Prepared, PseudonymKey, Sealing};
+
+/// How lines become envelopes.
+pub(super) struct Imagination<'a> {
+    config: &'a Config,
+    bounds: Bounds,
+    /// The peer that would bring them; `None`: they are our own.
+    from: Option<&'a Name>,
+    /// What the door does that they would come in by.
+    sealing: Option<Sealing>,
+}
+
+impl<'a> Imagination<'a> {
+    /// As if they came from this peer, or by this door.
+    pub(super) fn new(
+        config: &'a Config,
+        from: Option<&'a Name>,
+        door: Option<&Name>,
+    ) -> Result<Imagination<'a>, CliError> {
+        if let Some(from) = from.filter(|from| !config.peers.iter().any(|peer| peer.name == **from)) {
+            return Err(CliError::Usage {
+                what: format!("{from} is no peer"),
+                remedy: "give the name of a peer; without --from, the events are your own".into(),
+            });
+        }
+        let sealing = door.map(|door| sealing(config, door)).transpose()?;
+        let limits = &config.limits;
+        let bounds = Bounds { bytes: limits.envelope_bytes, fields: limits.fields, path: limits.path };
+        Ok(Imagination { config, bounds, from, sealing })
+    }
+
+    /// The envelope that a line would be, or why it would be none.
+    pub(super) fn envelope(&self, line: &[u8]) -> Result<Envelope, String> {
+        let us = &self.config.node.name;
+        let mut message = Message::read(line).map_err(|error| error.to_string())?;
+        message.flatten(&self.bounds).map_err(|error| error.to_string())?;
+        let origin = match self.from {
+            Some(from) => message.origin.clone().unwrap_or_else(|| from.clone()),
+            None => us.clone(),
+        };
+        let Prepared { message, hide, content, .. } = match &self.sealing {
+            Some(sealing) => sealing.prepare(message).map_err(|unsealable| unsealable.to_string())?,
+            None => Prepared { message, hide: Vec::new(), content: None, rules: Vec::new() },
+        };
+        let mut header = message.header(&origin, Uuid::new_v4(), now());
+        header.content = content;
+        let draft = Draft::new(header, message.fields, &self.bounds).map_err(|error| error.to_string())?;
+        let sealed = seal(&Secret::from_seed(&rand::random()), vec![draft], &mut rand::rng()).remove(0);
+        let sealed = sealed.hide(|field| hide.iter().any(|hidden| hidden == field));
+        let hops = self.from.into_iter().filter(|from| **from != origin).chain(self.from.map(|_| us));
+        Ok(hops.fold((*sealed).clone(), |envelope, hop| envelope.with_hop(hop)))
+    }
+}
+
+fn sealing(config: &Config, door: &Name) -> Result<Sealing, CliError> {
+    let Some((_, _, seal)) = config.take.seals().find(|(name, ..)| *name == door) else {
+        return Err(CliError::Usage {
+            what: format!("there is no door {door} that takes events"),
+            remedy: "give the name of a door in [take]".into(),
+        });
+    };
+    // What accounts are replaced by is not shown: where the key cannot be read, any will do.
+    let secret = read_key_file(&config.node.key).unwrap_or_else(|_| Secret::from_seed(&rand::random()));
+    Ok(Sealing::new(door, seal, PseudonymKey::derive(secret.expose_seed())))
+}
