@@ -91,3 +91,23 @@ fn a_redis_that_may_lose_queues_is_named() {
     }
     assert!(!text.contains("nobody takes from out"), "nothing waits there: {text}");
 }
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let node = Relay::init("cert-a");
+    let key = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+    node.and(&format!("[[peer]]\nname = \"cert-b\"\nkey = \"{key}\"\ntest = true\ngive = [\"ours\"]"));
+    node.and(
+        "[[rules.ours]]\ndo = \"allow\"\nfields = { \"source.ipp\" = \"192.0.2.1\", \"extra.any\" = 1, raw = \"eA==\" }",
+    );
+    node.and("[[give.redis]]\nname = \"odd\"\nqueue = \"q\"\nserver = { port = 1 }\nevents.shape = \"iep04\"");
+    let (_, text) = check(&node, None);
+    let line = 1 + node.configuration().lines().position(|line| line == "[[rules.ours]]").unwrap();
+    assert!(
+        text.contains(&format!("rules of ours, line {line}")) && text.contains("no field \"source.ipp\""),
+        "{text}"
+    );
+    assert_eq!(text.matches("IntelMQ has no field").count(), 1, "{text}");
+    assert!(text.contains("it is in test mode"), "{text}");
+    assert!(text.contains("no bot of IntelMQ's reads"), "{text}");
+}

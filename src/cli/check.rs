@@ -4,6 +4,7 @@
 
 mod amqp;
 mod intelmq;
+mod rules;
 
 use std::fmt;
 use std::fs;
@@ -42,6 +43,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     match Config::read(&options.config) {
         Ok(config) => {
             findings.push(Finding::ok(format!("configuration {}", options.config.display())));
+            findings.extend(rules::look(&config));
             on_this_machine(&options.config, &config, &mut findings);
             super::runtime()?.block_on(elsewhere(&config, &mut findings));
         }

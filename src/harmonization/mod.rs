@@ -92,6 +92,11 @@ impl Format {
         &BUILTIN
     }
 
+    /// Whether an event or a report can have this field.
+    pub fn has(&self, field: &str) -> bool {
+        field.starts_with("extra.") || self.event.contains_key(field) || self.report.contains_key(field)
+    }
+
     /// Makes a message of this kind valid, or says why it cannot be. `fields` are keys and JSON texts, as in a
     /// [`Message`](crate::envelope::Message); each text must be one well-formed value.
     ///

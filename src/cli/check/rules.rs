@@ -1,0 +1,53 @@
+//! Rules and doors that are no mistakes of the configuration, and probably not what is meant.
+
+use super::Finding;
+use crate::config::Config;
+use crate::envelope::Shape;
+use crate::harmonization::Format;
+
+pub(super) fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = unknown_fields(config);
+    for peer in config.peers.iter().filter(|peer| peer.test) {
+        findings.push(Finding::note(
+            format!("peer {}", peer.name),
+            "it is in test mode: only events of the classification type \"test\" pass, both ways\n  when you and its \
+             operator are content, write test = false on both sides",
+        ));
+    }
+    let (redis, amqp) = (&config.give.redis, &config.give.amqp);
+    let pipelines =
+        redis.iter().map(|door| (&door.name, &door.events)).chain(amqp.iter().map(|d| (&d.name, &d.events)));
+    for (door, events) in pipelines {
+        if let Some(Shape::Iep04 | Shape::Proposed | Shape::Bare) = events.shape {
+            findings.push(Finding::note(
+                format!("door {door}"),
+                "what it gives, no bot of IntelMQ's reads: it would stop\n  write shape = \"extra\" or \"typed\" for a \
+                 bot's queue; leave it for a reader of your own",
+            ));
+        }
+    }
+    findings
+}
+
+/// Fields that rules name and IntelMQ does not know: a slip, and the rule matches nothing; or another format's field.
+fn unknown_fields(config: &Config) -> Vec<Finding> {
+    let peers = config.rules.iter().flat_map(|(set, rules)| {
+        rules.iter().flat_map(move |rule| rule.fields.keys().map(move |field| (set.as_str(), rule.line, field)))
+    });
+    let seals = config.take.seals().flat_map(|(door, _, seal)| {
+        let fields = |rule: &'_ crate::config::SealRule| rule.when.fields.keys().cloned().collect::<Vec<_>>();
+        seal.rules.iter().map(move |rule| (door.as_str(), rule.line.0, fields(rule))).collect::<Vec<_>>()
+    });
+    let seals = seals.flat_map(|(door, line, fields)| fields.into_iter().map(move |field| (door, line, field)));
+    let all = peers.map(|(set, line, field)| (set, line, field.clone())).chain(seals);
+    let unknown = all.filter(|(_, _, field)| !Format::builtin().has(field));
+    let note = |(owner, line, field)| {
+        Finding::note(
+            format!("rules of {owner}, line {line}"),
+            format!(
+                "IntelMQ has no field {field:?}, so the rule matches none of its events\n  correct the name, unless it is another format's"
+            ),
+        )
+    };
+    unknown.map(note).collect()
+}
