@@ -14,10 +14,14 @@
 
 mod claims;
 mod frame;
+mod incoming;
 mod pull;
 mod push;
+mod rate;
 mod recent;
+mod slow;
 mod token;
+mod turns;
 mod verdict;
 
 pub use claims::{Claimed, Claims, LinkId};
@@ -26,6 +30,7 @@ pub use frame::{
 };
 pub use pull::{Known, Pull, Standing, Submission};
 pub use push::{Given, Outgoing, Push, Told};
+pub use rate::Allowance;
 pub use token::TokenKey;
 pub use verdict::{Verdict, by_word};
 

@@ -3,6 +3,7 @@
 //! Owns the place up to which the log was read for this peer, the batches that are unanswered, and the window that
 //! bounds them. It is handed what policy permits, and decides in which form it goes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want, pack};
 use super::recent::Recent;
+use super::slow::LINGER;
 use super::token::TokenKey;
 use super::verdict::{Verdict, by_word};
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
@@ -26,6 +28,10 @@ const BODIES_BYTES: usize = 256 << 10;
 /// Our own event goes whole for so long after it was stored, ms; later it is offered, as is what was stored before the
 /// link began: others may have given it meanwhile to a peer that was away.
 const FRESH: u64 = 2_000;
+
+/// While the peer slows us and more batches than this are open, the next one gathers what comes for so long, ms.
+const FEW: usize = 32;
+const GATHER: u64 = 500;
 
 /// An entry that the peer may have, in the form in which it may have it.
 #[derive(Debug, Clone)]
@@ -53,8 +59,10 @@ pub struct Given {
     pub sent: u64,
     #[allow(missing_docs)]
     pub bytes: u64,
-    /// Envelopes offered by id.
+    /// Envelopes offered by id,
     pub offered: u64,
+    /// and those of them that the peer put off, because it takes no more of us for now.
+    pub slowed: u64,
     /// The peer's verdicts.
     #[serde(serialize_with = "by_word")]
     pub verdicts: BTreeMap<Verdict, u64>,
@@ -69,6 +77,7 @@ impl Given {
         self.sent += since.sent;
         self.bytes += since.bytes;
         self.offered += since.offered;
+        self.slowed += since.slowed;
         since.verdicts.into_iter().for_each(|(verdict, count)| self.count(verdict, count));
     }
 
@@ -93,7 +102,10 @@ struct Open {
     offered: BTreeMap<u16, Option<Outgoing>>,
     /// The entries' numbers, by slot.
     slots: Vec<u64>,
+    /// What of the window it takes.
     bytes: usize,
+    /// What the peer put off, with its bytes: it takes nothing of the window.
+    slowed: BTreeMap<u16, usize>,
     /// When the peer last said something about it.
     heard: u64,
 }
@@ -116,6 +128,12 @@ pub struct Push {
     old: Option<u64>,
     open: BTreeMap<u64, Open>,
     in_flight: usize,
+    /// Bytes of what the peer put off.
+    slowed: usize,
+    /// When the peer does not count as slowing us any more.
+    slow: Option<u64>,
+    /// When the last batch went.
+    batched: u64,
     next: u64,
     mode: Mode,
     theirs: Recent,
@@ -138,6 +156,9 @@ impl Push {
             old: None,
             open: BTreeMap::new(),
             in_flight: 0,
+            slowed: 0,
+            slow: None,
+            batched: 0,
             next: 1,
             mode: Mode::Offer,
             theirs: Recent::default(),
@@ -178,8 +199,16 @@ impl Push {
         (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
     }
 
+    /// What is put off does not fill the window, so that a quiet origin's event is shown behind a flood; but it is in
+    /// memory, so there is a second window for it.
     fn has_room(&self) -> bool {
-        self.in_flight < self.settings.window && self.open.len() < MAX_BATCHES / 2
+        let Settings { window, .. } = self.settings;
+        self.in_flight < window && self.slowed < window && self.open.len() < MAX_BATCHES / 2
+    }
+
+    /// When the next batch may go: with many open, of a peer that slows us, a trickle must not use them up.
+    fn gathered(&self) -> u64 {
+        if self.slow.is_some() && self.open.len() >= FEW { self.batched + GATHER } else { 0 }
     }
 
     /// What was read after [`Push::needs`]: each entry's number, with its form where policy permits it. `through` is
@@ -234,9 +263,9 @@ impl Push {
 
     /// Sends what may go now: full batches at once, the rest as soon as nothing of it is held back.
     fn flush(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) {
-        while self.has_room() && self.ripe(now) {
+        while self.has_room() && self.ripe(now) && self.gathered() <= now {
             let Some(batch) = self.next_batch(rng, now) else { continue };
-            self.spoke = now;
+            (self.spoke, self.batched) = (now, now);
             out.push(Frame::Batch(batch));
         }
     }
@@ -245,9 +274,14 @@ impl Push {
         self.ready.front().is_some_and(|(_, entry)| entry.as_ref().is_none_or(|entry| self.ripe_at(entry) <= now))
     }
 
+    /// Whether everything goes whole.
+    fn goes_whole(&self) -> bool {
+        self.mode == Mode::Whole && self.slow.is_none()
+    }
+
     /// When an entry may go.
     fn ripe_at(&self, entry: &Outgoing) -> u64 {
-        if entry.own || self.mode == Mode::Whole { 0 } else { entry.at.saturating_add(self.settings.hold) }
+        if entry.own || self.goes_whole() { 0 } else { entry.at.saturating_add(self.settings.hold) }
     }
 
     /// Takes the next batch off `ready`; `None` when all that was taken is withheld.
@@ -272,7 +306,7 @@ impl Push {
             slots.push(seq);
             bytes += entry.bytes.len();
             let news = self.old.is_some_and(|old| seq > old) && now.saturating_sub(entry.at) <= FRESH;
-            if self.mode == Mode::Whole || (entry.own && news) {
+            if self.goes_whole() || (entry.own && news && self.slow.is_none()) {
                 whole_bytes += entry.bytes.len();
                 whole.push((slot, entry.bytes));
             } else {
@@ -294,7 +328,7 @@ impl Push {
         self.given.bytes += whole_bytes as u64;
         self.given.offered += offers.len() as u64;
         self.in_flight += bytes;
-        self.open.insert(no, Open { offered, slots, bytes, heard: now });
+        self.open.insert(no, Open { offered, slots, bytes, slowed: BTreeMap::new(), heard: now });
         let whole = pack(whole.iter().map(|(slot, body)| (*slot, body)));
         Some(Batch { no, offers, whole, token: self.token(rng) })
     }
@@ -318,6 +352,22 @@ impl Push {
             if answer == Answer::Later {
                 continue;
             }
+            if answer == Answer::Slow {
+                self.slow = Some(now + LINGER);
+                // Nothing of what went whole is put off.
+                if let Some(Some(entry)) = open.offered.get(&slot)
+                    && let Entry::Vacant(place) = open.slowed.entry(slot)
+                {
+                    let size = entry.bytes.len().min(open.bytes);
+                    place.insert(size);
+                    (open.bytes, self.in_flight) = (open.bytes - size, self.in_flight - size);
+                    self.slowed += size;
+                    self.given.slowed += 1;
+                }
+                continue;
+            }
+            // It comes when the peer will have it: the peer sees to it that this is not too much at once.
+            self.slowed -= open.slowed.remove(&slot).unwrap_or(0);
             let entry = open.offered.remove(&slot).ok_or(Violation::Unexpected("an answer to what was not offered"))?;
             if answer != Answer::Want {
                 continue;
@@ -346,6 +396,7 @@ impl Push {
             return Err(Violation::Unexpected("a Done with another number of verdicts"));
         }
         self.in_flight -= open.bytes;
+        self.slowed -= open.slowed.values().sum::<usize>();
         self.mode = done.mode;
         self.spoke = self.spoke.max(now.saturating_sub(self.settings.beat));
         for (seq, verdict) in open.slots.iter().zip(&done.verdicts) {
@@ -360,6 +411,10 @@ impl Push {
         if self.open.values().any(|open| now.saturating_sub(open.heard) >= self.settings.answer) {
             return Err(Violation::Unanswered("a batch"));
         }
+        if self.slowed > 0 {
+            self.slow = Some(now + LINGER);
+        }
+        self.slow = self.slow.filter(|ends| now < *ends);
         self.flush(rng, now, out);
         if self.pulling && self.open.is_empty() && now.saturating_sub(self.spoke) >= self.settings.beat {
             self.spoke = now;
@@ -371,14 +426,19 @@ impl Push {
     pub(super) fn deadline(&self) -> u64 {
         let unanswered = self.open.values().map(|open| open.heard + self.settings.answer).min();
         let ripe = self.ready.front().filter(|_| self.has_room());
-        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)));
+        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)).max(self.gathered()));
         let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
-        [unanswered, ripe, beat].into_iter().flatten().min().unwrap_or(u64::MAX)
+        [unanswered, ripe, beat, self.slow].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     /// Batches that are unanswered, and entries that are not sent yet: 0 and 0 when the peer is up to date.
     pub fn backlog(&self) -> (usize, u64) {
         (self.open.len(), self.head.saturating_sub(self.sent))
+    }
+
+    /// Whether the peer puts off what we have for it, or lately did.
+    pub fn is_slowed(&self) -> bool {
+        self.slow.is_some()
     }
 
     /// What the peer said since it was last asked for, in order.

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use super::hello;
 use crate::accept::{Bringer, Gate};
-use crate::envelope::{Sealed, SeenKeys, Verifier};
+use crate::envelope::{Name, Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
+    Allowance, Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
     by_word, decode_length,
 };
 use crate::policy::{Decision, Reason, Terms};
@@ -77,6 +77,8 @@ pub struct Partner {
     pub id: LinkId,
     /// What it may have: replaced on reload.
     pub terms: watch::Sender<Arc<Terms>>,
+    /// How much it may bring: it outlives the link, or who reconnects would begin anew.
+    pub allowance: Arc<Allowance>,
     /// Where to begin, both ways, when there is no cursor.
     pub first_contact: From,
     /// An operator wants it to be given again what was stored at this time (ms since 1970) or later; done when `None`.
@@ -108,6 +110,8 @@ pub struct Traffic {
     pub linked: bool,
     /// Who is in test mode, as of the last link.
     pub test: Test,
+    /// Who is slowed on the link that stands.
+    pub slowed: Slowed,
 }
 
 /// The sides of a link that let tests pass only.
@@ -119,6 +123,33 @@ pub struct Test {
     pub theirs: bool,
 }
 
+/// Which side of a link slows the other, or lately did, because it is brought more than it has allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Slowed {
+    /// We do: the peer is over its rate.
+    pub ours: bool,
+    /// The peer does: we are.
+    pub theirs: bool,
+    /// Events of the peer's that wait for it here.
+    pub waiting: usize,
+}
+
+impl Slowed {
+    /// Says when it begins and when it ends; in between it shows in the counters.
+    fn say(&self, before: &Slowed, peer: &Name) {
+        match (before.ours, self.ours) {
+            (false, true) => tracing::info!(%peer, "the peer brings more than its [peer.rate] allows: it is slowed"),
+            (true, false) => tracing::info!(%peer, "the peer keeps to its [peer.rate] again"),
+            _ => {}
+        }
+        match (before.theirs, self.theirs) {
+            (false, true) => tracing::info!(%peer, "the peer takes no more than its limit for us: we are slowed"),
+            (true, false) => tracing::info!(%peer, "the peer does not slow us any more"),
+            _ => {}
+        }
+    }
+}
+
 impl Partner {
     /// The counters.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
@@ -128,7 +159,7 @@ impl Partner {
 
 impl Exchange {
     /// Milliseconds of a clock that never goes back. It begins high: what is older than the process has a time too.
-    fn clock(&self) -> u64 {
+    pub fn clock(&self) -> u64 {
         (1 << 40) + self.started.elapsed().as_millis() as u64
     }
 
@@ -161,7 +192,8 @@ impl Exchange {
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
             ..self.settings
         };
-        let link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        let mut link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        link.pull.keep_to(partner.allowance.clone());
         {
             let mut traffic = partner.traffic();
             traffic.links += 1;
@@ -193,7 +225,8 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.exchange.claims.forget(self.partner.id);
-        self.partner.traffic().linked = false;
+        let mut traffic = self.partner.traffic();
+        (traffic.linked, traffic.slowed) = (false, Slowed::default());
     }
 }
 
@@ -288,7 +321,7 @@ impl Session<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.undecided < self.exchange.settings.window
+        self.undecided < self.exchange.settings.window && !self.link.pull.is_overdrawn(self.exchange.clock())
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
@@ -408,6 +441,10 @@ impl Session<'_> {
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         traffic.taking = !self.link.pull.is_settled() || undecided;
         traffic.given.add(given);
+        let (ours, waiting) = self.link.pull.slowed();
+        let slowed = Slowed { ours, theirs: self.link.push.is_slowed(), waiting };
+        slowed.say(&traffic.slowed, &self.partner.bringer.name);
+        traffic.slowed = slowed;
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }

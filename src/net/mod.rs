@@ -27,7 +27,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-pub use self::drive::{Exchange, LinkEnd, Partner, Traffic, now};
+pub use self::drive::{Exchange, LinkEnd, Partner, Slowed, Traffic, now};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::streams::Stream;
 
