@@ -29,8 +29,10 @@ const BODIES_BYTES: usize = 256 << 10;
 /// link began: others may have given it meanwhile to a peer that was away.
 const FRESH: u64 = 2_000;
 
-/// While the peer slows us and more batches than this are open, the next one gathers what comes for so long, ms.
+/// While the peer slows us and more batches than this are open, the next one waits until it would have so many entries,
+/// or for so long, ms.
 const FEW: usize = 32;
+const GATHERED: u64 = 128;
 const GATHER: u64 = 500;
 
 /// An entry that the peer may have, in the form in which it may have it.
@@ -188,7 +190,7 @@ impl Push {
     }
 
     /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
-    pub fn needs(&mut self, head: u64) -> Option<u64> {
+    pub fn needs(&mut self, head: u64, now: u64) -> Option<u64> {
         self.head = head;
         self.old.get_or_insert(head);
         if head < self.read {
@@ -196,7 +198,7 @@ impl Push {
             // everything up to that number would be kept from the peer; duplicates cost an offer.
             (self.read, self.sent) = (0, 0);
         }
-        (self.pulling && self.ready.is_empty() && head > self.read && self.has_room()).then_some(self.read)
+        (self.is_behind() && (head - self.read >= GATHERED || self.gathered() <= now)).then_some(self.read)
     }
 
     /// What is put off does not fill the window, so that a quiet origin's event is shown behind a flood; but it is in
@@ -206,7 +208,12 @@ impl Push {
         self.in_flight < window && self.slowed < window && self.open.len() < MAX_BATCHES / 2
     }
 
-    /// When the next batch may go: with many open, of a peer that slows us, a trickle must not use them up.
+    /// Whether the log should be read as soon as there is enough of it.
+    fn is_behind(&self) -> bool {
+        self.pulling && self.ready.is_empty() && self.head > self.read && self.has_room()
+    }
+
+    /// When less than a batch is read for the next one: with many open, of a peer that slows us, a trickle must not use them up.
     fn gathered(&self) -> u64 {
         if self.slow.is_some() && self.open.len() >= FEW { self.batched + GATHER } else { 0 }
     }
@@ -263,7 +270,7 @@ impl Push {
 
     /// Sends what may go now: full batches at once, the rest as soon as nothing of it is held back.
     fn flush(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) {
-        while self.has_room() && self.ripe(now) && self.gathered() <= now {
+        while self.has_room() && self.ripe(now) {
             let Some(batch) = self.next_batch(rng, now) else { continue };
             (self.spoke, self.batched) = (now, now);
             out.push(Frame::Batch(batch));
@@ -426,9 +433,10 @@ impl Push {
     pub(super) fn deadline(&self) -> u64 {
         let unanswered = self.open.values().map(|open| open.heard + self.settings.answer).min();
         let ripe = self.ready.front().filter(|_| self.has_room());
-        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)).max(self.gathered()));
+        let ripe = ripe.map(|(_, entry)| entry.as_ref().map_or(0, |entry| self.ripe_at(entry)));
+        let gathered = (self.is_behind() && self.gathered() > 0).then(|| self.gathered());
         let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
-        [unanswered, ripe, beat, self.slow].into_iter().flatten().min().unwrap_or(u64::MAX)
+        [unanswered, ripe, gathered, beat, self.slow].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     /// Batches that are unanswered, and entries that are not sent yet: 0 and 0 when the peer is up to date.

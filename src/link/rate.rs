@@ -107,21 +107,20 @@ impl Bucket {
         i128::from(tokens) * i128::from(self.period)
     }
 
-    fn level(&mut self, now: u64) -> i128 {
-        let came = i128::from(self.rate) * i128::from(now.saturating_sub(self.at));
-        self.level = (self.level + came).min(self.tokens(self.size));
-        self.at = self.at.max(now);
-        self.level
+    fn level(&self, now: u64) -> i128 {
+        let came = i128::from(self.rate).saturating_mul(now.saturating_sub(self.at).into());
+        self.level.saturating_add(came).min(self.tokens(self.size))
     }
 
     fn add(&mut self, tokens: i128, now: u64) {
         let level = self.level(now) + tokens * i128::from(self.period);
         self.level = level.min(self.tokens(self.size));
+        self.at = self.at.max(now);
     }
 
     /// When so many tokens are there. What costs more than there can ever be waits until the bucket is full, and is then
     /// owed.
-    fn ready(&mut self, tokens: u64, now: u64) -> u64 {
+    fn ready(&self, tokens: u64, now: u64) -> u64 {
         let missing = self.tokens(tokens.min(self.size)) - self.level(now);
         if missing <= 0 {
             return now;
@@ -136,7 +135,7 @@ impl Bucket {
 fn change(bucket: &mut Option<Bucket>, limit: Option<(u64, u64)>, period: u64, now: u64) {
     *bucket = limit.map(|(rate, size)| {
         let mut new = Bucket::full(rate, size, period, now);
-        if let Some(mut old) = *bucket {
+        if let Some(old) = *bucket {
             let level = old.level(now);
             let used = old.tokens(old.size) - level;
             new.level = (new.level - used).max(level.min(0));
@@ -220,7 +219,8 @@ mod tests {
     #[test]
     fn the_largest_limits_do_not_overflow() {
         let most = Some(u64::MAX);
-        let limited = allowance(&Rate { events_per_day: most, bytes_per_day: most, burst_seconds: 1, ..Rate::default() });
+        let limited =
+            allowance(&Rate { events_per_day: most, bytes_per_day: most, burst_seconds: 1, ..Rate::default() });
         limited.charge(u64::MAX, u64::MAX, 0);
         limited.charge(u64::MAX, u64::MAX, u64::MAX);
         limited.refund(1, 1, u64::MAX);

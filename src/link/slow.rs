@@ -120,7 +120,8 @@ impl Slowing {
         self.next = None;
         while let Some((no, slot)) = self.turns.next() {
             let place = open.get_mut(&no).and_then(|batch| batch.slots.get_mut(usize::from(slot)));
-            let Some((place, (offer, keys))) = place.and_then(|place| waiting(place).map(|waits| (place, waits))) else {
+            let Some((place, (offer, keys))) = place.and_then(|place| waiting(place).map(|waits| (place, waits)))
+            else {
                 self.turns.pop(false);
                 continue;
             };
@@ -151,13 +152,7 @@ impl Slowing {
     }
 
     /// Looks through one batch for what another link has brought: without tokens, nothing else would find it.
-    fn look_again<K: Known>(
-        &mut self,
-        open: &mut BTreeMap<u64, Incoming>,
-        known: &K,
-        now: u64,
-        answers: &mut Answers,
-    ) {
+    fn look_again<K: Known>(&mut self, open: &mut BTreeMap<u64, Incoming>, known: &K, now: u64, answers: &mut Answers) {
         let (due, from) = self.look;
         if self.turns.is_empty() || now < due {
             return;

@@ -1,5 +1,8 @@
 //! Two halves against each other, without a network: what the exchange promises, step by step.
 
+#[cfg(test)]
+mod slow;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -76,7 +79,7 @@ impl Side {
             let position = |from| if from == From::Now { log } else { 0 };
             self.submitted.extend(self.link.handle(frame, position, &self.node, &self.claims, now)?);
         }
-        while let Some(after) = self.link.push.needs(self.log) {
+        while let Some(after) = self.link.push.needs(self.log, now) {
             let through = (after + 700).min(self.log);
             self.link.push.entries((after + 1..=through).map(|n| entry(n, self.own)), through);
             self.tick(now)?;
@@ -283,7 +286,7 @@ fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
     settle(&mut a, &mut b, 1000);
     a.log = 50;
-    let after = a.link.push.needs(50).unwrap();
+    let after = a.link.push.needs(50, 2000).unwrap();
     a.link.push.entries((after + 1..=50).map(|n| (n, None)), 50);
     assert!(a.step(Vec::new(), 2000).unwrap().is_empty());
     settle(&mut a, &mut b, 12_000);

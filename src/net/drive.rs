@@ -20,8 +20,8 @@ use super::hello;
 use crate::accept::{Bringer, Gate};
 use crate::envelope::{Name, Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Allowance, Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict, Violation,
-    by_word, decode_length,
+    Allowance, Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict,
+    Violation, by_word, decode_length,
 };
 use crate::policy::{Decision, Reason, Terms};
 use crate::store::{Cursor, Entry, ReadLimit, StoreError};
@@ -287,7 +287,7 @@ impl Session<'_> {
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
-            let more = self.link.push.needs(gate.store().head()).is_some();
+            let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -367,7 +367,7 @@ impl Session<'_> {
             }
         }
         let store = self.exchange.gate.store();
-        if let Some(after) = self.link.push.needs(store.head()) {
+        if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
             let outgoing = entries.iter().map(|entry| (entry.seq, self.decide(entry))).collect::<Vec<_>>();
