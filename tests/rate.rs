@@ -54,6 +54,9 @@ fn a_peer_over_its_rate_is_late_and_nothing_is_lost() {
     peers(&a, &b);
     peers(&a, &c);
     limit(&b, RATE);
+    // Of what waits at A, next to nothing is in memory.
+    a.configure(&a.configuration().replace("[net]", "[net]\nwindow_bytes = \"256 KiB\""));
+    a.and("[limits]\nenvelope_bytes = \"64 KiB\"\nframe_bytes = \"256 KiB\"");
     let sent = green(0..6_000);
     a.start();
     redis.push("cert-a-out", &sent);

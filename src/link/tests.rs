@@ -84,6 +84,9 @@ impl Side {
             self.link.push.entries((after + 1..=through).map(|n| entry(n, self.own)), through);
             self.tick(now)?;
         }
+        let asked: Vec<u64> = self.link.push.missing().collect();
+        let forms = asked.into_iter().map(|n| entry(n, self.own).1);
+        self.link.push.supply(forms, &mut self.link.out);
         self.tick(now)?;
         Ok(std::mem::take(&mut self.link.out))
     }

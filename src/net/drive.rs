@@ -17,8 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::hello;
+use super::slowed::Slowed;
 use crate::accept::{Bringer, Gate};
-use crate::envelope::{Name, Sealed, SeenKeys, Verifier};
+use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
     Allowance, Claims, Frame, FrameError, From, Given, Link, LinkId, Outgoing, Settings, Submission, TokenKey, Verdict,
     Violation, by_word, decode_length,
@@ -28,6 +29,8 @@ use crate::store::{Cursor, Entry, ReadLimit, StoreError};
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
+/// What is read of it at once for a peer that had put it off.
+const AGAIN: ReadLimit = ReadLimit { entries: 64, bytes: 256 << 10 };
 /// Bytes that are read from the stream at once.
 const CHUNK: usize = 64 << 10;
 /// Roots of batches that a link's verifier remembers.
@@ -121,33 +124,6 @@ pub struct Test {
     pub ours: bool,
     /// The peer does.
     pub theirs: bool,
-}
-
-/// Which side of a link slows the other, or lately did, because it is brought more than it has allowed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Slowed {
-    /// We do: the peer is over its rate.
-    pub ours: bool,
-    /// The peer does: we are.
-    pub theirs: bool,
-    /// Events of the peer's that wait for it here.
-    pub waiting: usize,
-}
-
-impl Slowed {
-    /// Says when it begins and when it ends; in between it shows in the counters.
-    fn say(&self, before: &Slowed, peer: &Name) {
-        match (before.ours, self.ours) {
-            (false, true) => tracing::info!(%peer, "the peer brings more than its [peer.rate] allows: it is slowed"),
-            (true, false) => tracing::info!(%peer, "the peer keeps to its [peer.rate] again"),
-            _ => {}
-        }
-        match (before.theirs, self.theirs) {
-            (false, true) => tracing::info!(%peer, "the peer takes no more than its limit for us: we are slowed"),
-            (true, false) => tracing::info!(%peer, "the peer does not slow us any more"),
-            _ => {}
-        }
-    }
 }
 
 impl Partner {
@@ -287,7 +263,7 @@ impl Session<'_> {
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
-            let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some();
+            let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some() || self.reads_again();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -373,7 +349,26 @@ impl Session<'_> {
             let outgoing = entries.iter().map(|entry| (entry.seq, self.decide(entry))).collect::<Vec<_>>();
             self.link.push.entries(outgoing, through);
         }
+        self.read_again().await?;
         self.tick()
+    }
+
+    /// Whether the peer asked for something that is not in memory, and has read what we wrote before.
+    fn reads_again(&self) -> bool {
+        self.out.len() < self.exchange.settings.window && self.link.push.missing().next().is_some()
+    }
+
+    /// What a peer that slows us had put off and now asks for.
+    async fn read_again(&mut self) -> Result<(), StoreError> {
+        let asked: Vec<u64> = self.link.push.missing().take(AGAIN.entries).collect();
+        let Some(&first) = asked.first().filter(|_| self.reads_again()) else { return Ok(()) };
+        let entries = self.exchange.gate.store().read(first - 1, AGAIN).await?;
+        // What was not read this time is asked for again; what has expired is not given.
+        let read = first..=entries.last().map_or(first, |entry| entry.seq.max(first));
+        let form = |seq: &u64| entries.iter().find(|entry| entry.seq == *seq).and_then(|entry| self.decide(entry));
+        let forms: Vec<_> = asked.iter().take_while(|seq| read.contains(seq)).map(form).collect();
+        self.link.push.supply(forms, &mut self.link.out);
+        Ok(())
     }
 
     /// An entry in the form in which the peer may have it; what is withheld is counted.

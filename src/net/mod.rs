@@ -13,6 +13,7 @@ mod drive;
 mod hello;
 mod peer;
 mod peer_link;
+mod slowed;
 mod streams;
 mod task;
 mod transport;
@@ -27,8 +28,9 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-pub use self::drive::{Exchange, LinkEnd, Partner, Slowed, Traffic, now};
+pub use self::drive::{Exchange, LinkEnd, Partner, Traffic, now};
 pub use self::peer_link::{PeerLink, PeerState};
+pub use self::slowed::Slowed;
 pub use self::streams::Stream;
 
 use self::address::Address;

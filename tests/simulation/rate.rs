@@ -25,7 +25,9 @@ fn flood(seed: u64) -> World {
     graph.rates.insert((1, 2), RATE);
     let flood = (0..3000).map(|_| event(0, "CLEAR"));
     let events = flood.chain((0..40).map(|_| event(3, "CLEAR"))).collect();
-    let mut world = World::new(graph, events, Settings::default(), seed);
+    // A window that the flood fills thirty times.
+    let settings = Settings { window: 64 << 10, ..Settings::default() };
+    let mut world = World::new(graph, events, settings, seed);
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     for number in 0..1500 {
         world.at(rng.random_range(1_000..11_000), Action::Originate { events: vec![2 * number, 2 * number + 1] });

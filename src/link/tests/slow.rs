@@ -120,20 +120,28 @@ fn bytes_and_days_are_limits_too() {
 }
 
 #[test]
-fn what_waits_fills_two_windows_and_no_more() {
+fn much_may_wait_and_a_window_of_it_is_in_memory() {
     let allowance = per_second(1, 1);
-    let (mut a, mut b) = (side(false, 50_000, From::All), limited(&allowance));
+    let (mut a, mut b) = (side(false, 100_000, From::All), limited(&allowance));
     let settings = Settings { window: 256 << 10, ..Settings::default() };
     a.link.push = Push::new(settings, TokenKey::derive(&[7; 32]), Uuid::nil(), 0);
     settle(&mut a, &mut b, 1_000);
     let shown = a.link.push.take_counts().offered;
-    assert!((256..=512 + 700).contains(&shown), "{shown} of about 1 KiB are shown");
+    assert!((65_536..66_500).contains(&shown), "{shown} are shown");
     assert_eq!(b.link.pull.slowed().1 as u64, shown - 1);
+    assert!(a.link.push.held() < (256 << 10) + 2_000, "{} bytes are held", a.link.push.held());
+    // Policy changes: what is held goes in the new form, what is not is decided when it is asked for.
+    let held = a.link.push.offered();
+    assert!((200..300).contains(&held.len()), "{}", held.len());
+    a.link.push.reconsider(held[0], None);
+    a.link.push.reconsider(shown, entry(shown, false).1.as_ref());
+    assert!(a.link.push.held() < (256 << 10) + 2_000, "{} bytes are held", a.link.push.held());
     // The limit is lifted: all of it comes, at once, a window at a time.
     allowance.set(&Rate::default(), 1_000);
     settle(&mut a, &mut b, 1_000);
     run(&mut a, &mut b, 1_100..=30_000);
-    assert_eq!((b.got.len(), a.link.push.backlog()), (50_000, (0, 0)));
+    assert_eq!((b.got.len(), a.link.push.backlog(), a.link.push.held()), (99_999, (0, 0), 0));
+    assert_eq!(a.link.push.take_counts().verdicts[&Verdict::Later], 1, "what is not given any more");
 }
 
 #[test]
@@ -227,11 +235,18 @@ fn a_peer_that_puts_off_what_it_likes_breaks_no_bound() {
     let want = |slot| Frame::Want(Want { no: 1, answers: vec![(slot, Answer::Want)] });
     assert_eq!(a.step(vec![want(0), want(2)], 1_000).unwrap().len(), 2);
     assert!(a.step(vec![want(0)], 1_000).is_err());
+    // What is not held, and asked for, of a batch that is then said to be done.
     let mut a = side(false, 100, From::All);
+    let settings = Settings { window: 50 << 10, ..Settings::default() };
+    a.link.push = Push::new(settings, TokenKey::derive(&[7; 32]), Uuid::nil(), 0);
     a.step(vec![Frame::Pull(From::All)], 1_000).unwrap();
-    a.step(vec![slow(1, vec![0])], 1_000).unwrap();
+    a.step(vec![slow(1, (0..100).collect())], 1_000).unwrap();
+    let (mut out, last) = (Vec::new(), Want { no: 1, answers: vec![(99, Answer::Want)] });
+    a.link.push.want(last, 1_000, &mut out).unwrap();
+    assert_eq!((out.len(), a.link.push.missing().collect::<Vec<_>>()), (0, vec![100]));
     let done = Done { no: 1, verdicts: vec![Verdict::Duplicate; 100], mode: Mode::Whole };
-    a.step(vec![Frame::Done(done)], 1_000).unwrap();
+    a.link.push.done(&done, 1_000).unwrap();
+    assert_eq!((a.link.push.missing().count(), a.link.push.held(), a.link.push.backlog()), (0, 0, (0, 0)));
     a.log = 110;
     let out = a.step(vec![], 1_000).unwrap();
     assert!(out.iter().any(|frame| matches!(frame, Frame::Batch(batch) if batch.whole.is_empty())), "slowed: {out:?}");
