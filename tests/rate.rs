@@ -5,6 +5,9 @@
 #[path = "support/events.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.
 mod events;
+#[path = "support/hand.rs"]
+#[allow(dead_code)]
+mod hand;
 #[path = "support/redis.rs"]
 #[allow(dead_code)]
 mod redis_server;
@@ -12,9 +15,13 @@ mod redis_server;
 #[allow(dead_code)]
 mod relay;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use events::{assert_once_each, event_with};
+use hand::{Hand, by, sealed, secret};
+use intelmq_relay::link::Verdict;
 use redis_server::Redis;
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
@@ -104,6 +111,32 @@ fn a_peer_over_its_rate_is_late_and_nothing_is_lost() {
     a.says("does not slow us any more");
     assert_once_each(&sent, &redis.items("cert-b-in"));
     assert_once_each(&sent, &redis.items("cert-c-in"));
+}
+
+/// It is told, and goes on sending whole: no more of it is read than it may bring.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_listen_comes_no_further() {
+    let mut node = Relay::init("cert-c");
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    limit(&node, "bytes_per_second = \"64 KiB\"\nburst_seconds = 1");
+    node.configure(&node.configuration().replace("[net]", "[net]\nwindow_bytes = \"128 KiB\""));
+    node.and("[limits]\nenvelope_bytes = \"4 KiB\"\nframe_bytes = \"128 KiB\"");
+    node.start();
+    hand.link(&node).await;
+    let key = secret("cert-m");
+    let events: Vec<Bytes> = (0..3_000).map(|number| by(&sealed(&key, "cert-m", number, |_| {}), &[])).collect();
+    let (begun, mut came, mut batches) = (Instant::now(), 0, events.chunks(80));
+    while begun.elapsed() < Duration::from_secs(3) {
+        let batch = batches.next().expect("it is slowed long before");
+        assert!(hand.give(batch).await.iter().all(|verdict| *verdict == Verdict::Accepted));
+        came += batch.iter().map(Bytes::len).sum::<usize>();
+    }
+    // The burst, a window that is owed, the batch that was one too many, and what the time is good for.
+    let most = (64 + 128 + 80 + 64 * (1 + begun.elapsed().as_secs() as usize)) << 10;
+    assert!(came < most, "{came} of {most} bytes in {:?}", begun.elapsed());
+    let status = node.status();
+    let peer = &status["peers"]["cert-m"];
+    assert_eq!((&peer["slowed"]["ours"], &peer["links"]), (&true.into(), &1.into()), "{status:#}");
 }
 
 /// What A seals while it is linked goes whole, until it is told.

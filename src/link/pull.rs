@@ -286,8 +286,7 @@ impl Pull {
                 self.sampled_new += u32::from(verdict.is_new());
             }
             self.choose_mode();
-            let mode = if self.slow.is_slowed() { Mode::Offer } else { self.mode };
-            out.push(Frame::Done(Done { no, verdicts, mode }));
+            out.push(Frame::Done(Done { no, verdicts, mode: self.mode }));
         }
     }
 
