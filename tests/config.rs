@@ -128,6 +128,9 @@ fn the_example_shows_the_defaults() {
     assert_eq!(with.give.amqp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with.peers[0].community.take(), Some(true));
+    let rate = &mut with.peers[0].rate;
+    assert!(rate.events_per_second.take().is_some() && rate.bytes_per_second.take().is_some());
+    assert!(rate.events_per_day.take().is_some() && rate.bytes_per_day.take().is_some());
     assert!(with.rules.values_mut().flatten().all(|rule| rule.name.take().is_some() && rule.hide.take().is_some()));
     assert_eq!(with, without);
     assert_eq!((&with.give.redis[0].events, &with.give.files[0].events), (&Events::default(), &Events::default()));
@@ -156,7 +159,8 @@ const TABLES: [&str; 20] = [
     "[[take.amqp]]",
     "[[give.amqp]]",
 ];
-const SUBTABLES: [(&str, &str); 18] = [
+const SUBTABLES: [(&str, &str); 19] = [
+    ("[peer.rate]", "[[peer]]"),
     ("[rules.members.fields]", "[[rules.members]]"),
     ("[take.redis.server]", "[[take.redis]]"),
     ("[take.redis.seal]", "[[take.redis]]"),
@@ -387,6 +391,32 @@ fn refuses_contradictions_among_nodes() {
     );
     let twice = "[[origin]]\nname = \"b\"\nkey = \"KEY-A\"\n[[origin]]\nname = \"b\"\nkey = \"KEY-B\"";
     refuses(HEAD, &[(twice, 8, 8, "two origins with the name b")]);
+}
+
+#[test]
+fn refuses_limits_that_cannot_be_meant() {
+    let rate = |text: &str| format!("{PEER_A}[peer.rate]\n{text}");
+    let both =
+        |what: &str, second: &str, day: &str| rate(&format!("{what}_per_second = {second}\n{what}_per_day = {day}"));
+    let (events, bytes) = (both("events", "1", "86400"), both("bytes", "\"1 KiB\"", "\"1 GiB\""));
+    let cases: &[(&str, usize, usize, &str)] = &[
+        ("events_per_minute = 1", 8, 1, "unknown field `events_per_minute`"),
+        ("events_per_second = 0", 8, 21, "everything would wait for ever; write take = \"none\""),
+        ("bytes_per_day = 0", 8, 17, "nothing would ever come"),
+        ("events_per_second = -1", 8, 21, "-1"),
+        ("events_per_second = 0.5", 8, 21, "floating point"),
+        ("bytes_per_second = \"1 MB\"", 8, 20, "MiB"),
+        ("events_per_second = 2000000000", 8, 21, "choose from 1 to 1000000000"),
+        ("burst_seconds = 20", 8, 17, "limits nothing"),
+        ("events_per_second = 1\nburst_seconds = 0", 9, 17, "choose from 1 to 86400"),
+    ];
+    for (text, line, column, part) in cases {
+        refuses(HEAD, &[(&rate(text), *line, *column, part)]);
+    }
+    refuses(HEAD, &[(&events, 9, 18, "never reached with events_per_second = 1; make it less than 86400")]);
+    refuses(HEAD, &[(&bytes, 9, 17, "never reached with bytes_per_second = 1024")]);
+    let config = good(&format!("{HEAD}{}", both("bytes", "\"1 MiB\"", "\"1 GiB\"")));
+    assert_eq!((config.peers[0].rate.bytes_per_second, config.peers[0].rate.burst_seconds), (Some(1 << 20), 10));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod doors;
 mod key_file;
 mod parse;
 mod peer_list;
+mod rate;
 mod rules;
 mod seal;
 mod size;
@@ -22,6 +23,7 @@ pub use doors::{Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Red
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
+pub use rate::Rate;
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
 pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
@@ -245,6 +247,9 @@ pub struct Peer {
     /// Where to begin, both ways, when there is no cursor.
     #[serde(default)]
     pub first_contact: FirstContact,
+    /// How much it may bring.
+    #[serde(default)]
+    pub rate: Rate,
 }
 
 impl Peer {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::key_file::sync_folder_of;
@@ -150,10 +151,19 @@ fn places(text: &str) -> Result<Vec<Place>, EditError> {
             return Err(EditError::Inline);
         }
         let name = table.get("name").and_then(|name| name.get_ref().as_str()).unwrap_or_default().to_owned();
-        let last = table.values().map(|value| value.span().end).max().unwrap_or(header);
+        let last = table.values().map(end).max().unwrap_or(header);
         found.push(Place { name, lines: with_comments(text, header, last) });
     }
     Ok(found)
+}
+
+/// Where a value ends. A table of its own has its header's place; what is in it stands below.
+fn end(value: &Spanned<DeValue<'_>>) -> usize {
+    let inner = match value.get_ref() {
+        DeValue::Table(table) => table.values().map(end).max(),
+        _ => None,
+    };
+    inner.unwrap_or(0).max(value.span().end)
 }
 
 fn with_comments(text: &str, header: usize, last: usize) -> Range<usize> {
@@ -280,6 +290,20 @@ directory = "out"
         let file = with("[[peer]]\nname = \"a\"\nkey = \"KEY1\"\n# the next\n[[peer]]\nname = \"b\"\nkey = \"KEY2\"\n");
         let left = remove_peer(&file, &name("a")).unwrap();
         assert_eq!(left, with("# the next\n[[peer]]\nname = \"b\"\nkey = \"KEY2\"\n"));
+    }
+
+    #[test]
+    fn limits_go_with_their_peer() {
+        let limited = |n: u8, name: &str| {
+            format!("[[peer]]\nname = \"{name}\"\nkey = \"KEY{n}\"\n\n[peer.rate]\nevents_per_second = 5\n# At most.\n")
+        };
+        let file = with(&format!("[node]\nname = \"us\"\n\n{}\n{}", limited(1, "a"), limited(2, "b")));
+        let left = remove_peer(&file, &name("a")).unwrap();
+        assert_eq!(left, with(&format!("[node]\nname = \"us\"\n\n{}", limited(2, "b"))));
+        let more = add_peer(&file, &name("c"), &key(3), &[], &Share::None).unwrap();
+        let config = Config::parse(&more, Path::new("/etc")).unwrap();
+        let limits: Vec<_> = config.peers.iter().map(|peer| peer.rate.events_per_second).collect();
+        assert_eq!(limits, [Some(5), Some(5), None]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer(pub u16, pub Name, pub Uuid, pub u32, pub u16);
 
-/// The receiver's answers, by slot. Those that are `Later` are answered again. None at all: still at work.
+/// The receiver's answers, by slot. Those that are `Later` or `Slow` are answered again. None at all: still at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Want {
@@ -105,6 +105,8 @@ pub enum Answer {
     Have,
     /// Somebody else is about to give it to me.
     Later,
+    /// You bring more than you may: I ask for it later. Of what came whole: it is taken; offer what follows.
+    Slow,
     /// I will not take it.
     Refuse(Verdict),
 }

@@ -14,18 +14,27 @@
 
 mod claims;
 mod frame;
+mod given;
+mod incoming;
+mod outgoing;
 mod pull;
 mod push;
+mod rate;
 mod recent;
+mod slow;
 mod token;
+mod turns;
 mod verdict;
 
 pub use claims::{Claimed, Claims, LinkId};
 pub use frame::{
     Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack,
 };
+pub use given::{Given, Told};
+pub use outgoing::Outgoing;
 pub use pull::{Known, Pull, Standing, Submission};
-pub use push::{Given, Outgoing, Push, Told};
+pub use push::Push;
+pub use rate::Allowance;
 pub use token::TokenKey;
 pub use verdict::{Verdict, by_word};
 

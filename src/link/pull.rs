@@ -4,6 +4,7 @@
 //! decided without a gap before them, and is committed together with the envelopes that complete them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
@@ -11,9 +12,12 @@ use uuid::Uuid;
 
 use super::claims::{Claimed, Claims, LinkId};
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
+use super::incoming::{Incoming, Slot};
+use super::rate::Allowance;
+use super::slow::{Answers, Slowing};
 use super::verdict::Verdict;
 use super::{MAX_BATCHES, MAX_ENTRIES, MAX_TOKEN, Settings, Violation};
-use crate::envelope::{Name, SeenKey, SeenKeys};
+use crate::envelope::{Name, SeenKeys};
 
 /// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
 /// and when none is.
@@ -57,50 +61,6 @@ pub struct Submission {
     pub cursor: Option<Vec<u8>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Slot {
-    /// Asked for, since when.
-    Wanted(Offer, Option<SeenKey>, u64),
-    /// Another link asked for it; when to look again.
-    Later(Offer, SeenKeys, u64),
-    /// Handed over to be decided.
-    Submitted(Option<SeenKey>),
-    Decided(Verdict),
-}
-
-struct Incoming {
-    slots: Vec<Slot>,
-    token: Vec<u8>,
-    /// When the peer was last told that we are at work.
-    told: u64,
-    /// When a slot is due next, and whether one is `Later`: so that nobody looks through all slots of all batches for
-    /// each frame.
-    due: u64,
-    later: bool,
-}
-
-impl Incoming {
-    /// Slots have changed.
-    fn look(&mut self, answer: u64) {
-        let due = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Wanted(_, _, since) => Some(since + answer),
-            Slot::Later(_, _, until) => Some(*until),
-            Slot::Submitted(_) | Slot::Decided(_) => None,
-        });
-        self.due = due.min().unwrap_or(u64::MAX);
-        self.later = self.slots.iter().any(|slot| matches!(slot, Slot::Later(..)));
-    }
-
-    fn is_submitted(&self) -> bool {
-        self.slots.iter().all(|slot| matches!(slot, Slot::Submitted(_) | Slot::Decided(_)))
-    }
-
-    fn verdicts(&self) -> Option<Vec<Verdict>> {
-        let verdict = |slot: &Slot| if let Slot::Decided(verdict) = slot { Some(verdict.clone()) } else { None };
-        self.slots.iter().map(verdict).collect()
-    }
-}
-
 /// The taking half.
 pub struct Pull {
     id: LinkId,
@@ -120,6 +80,7 @@ pub struct Pull {
     current: Option<u64>,
     taken: BTreeMap<Verdict, u64>,
     refused: Vec<(Name, Uuid, Verdict)>,
+    slow: Slowing,
 }
 
 impl Pull {
@@ -138,7 +99,13 @@ impl Pull {
             current: None,
             taken: BTreeMap::new(),
             refused: Vec::new(),
+            slow: Slowing::new(id, settings),
         }
+    }
+
+    /// The peer may bring so much. Without it, it is not limited.
+    pub fn keep_to(&mut self, allowance: Arc<Allowance>) {
+        self.slow.allowance = allowance;
     }
 
     pub(super) fn batch<K: Known>(
@@ -168,32 +135,47 @@ impl Pull {
             submission.slots.push((batch.no, slot));
             submission.envelopes.push(body);
         }
-        let mut answers = Vec::with_capacity(batch.offers.len());
+        let mut answers = BTreeMap::new();
+        let bytes = submission.envelopes.iter().map(Bytes::len).sum();
+        if let Some(&(_, slot)) = submission.slots.first()
+            && self.slow.came(submission.slots.len(), bytes, now)
+        {
+            // It is taken; what follows is to be offered.
+            answers.insert(slot, Answer::Slow);
+        }
         for offer in batch.offers {
             let slot = offer.0;
-            let (state, answer) = self.judge(offer, known, claims, now);
+            let (state, answer) = self.judge(batch.no, offer, known, claims, now);
             place(&mut slots, slot, state)?;
-            answers.push((slot, answer));
+            answers.insert(slot, answer);
         }
         // Every place was filled once: there are as many as slots.
         let slots = slots.into_iter().flatten().collect();
-        let mut incoming = Incoming { slots, token, told: now, due: 0, later: false };
-        incoming.look(self.settings.answer);
-        self.open.insert(batch.no, incoming);
+        self.open.insert(batch.no, Incoming::new(slots, token, now, self.settings.answer));
+        let mut asked = self.slow.tick(&mut self.open, known, claims, now);
+        answers.extend(asked.remove(&batch.no).unwrap_or_default());
         if !answers.is_empty() {
-            out.push(Frame::Want(Want { no: batch.no, answers }));
+            out.push(Frame::Want(Want { no: batch.no, answers: answers.into_iter().collect() }));
         }
+        self.tell(asked, now, out);
         Ok(self.submit(submission, now, out))
     }
 
-    fn judge<K: Known>(&mut self, offer: Offer, known: &K, claims: &Claims, now: u64) -> (Slot, Answer) {
+    fn tell(&mut self, answers: Answers, now: u64, out: &mut Vec<Frame>) {
+        for (no, answers) in answers {
+            self.open.get_mut(&no).into_iter().for_each(|batch| batch.told = now);
+            out.push(Frame::Want(Want { no, answers }));
+        }
+    }
+
+    fn judge<K: Known>(&mut self, no: u64, offer: Offer, known: &K, claims: &Claims, now: u64) -> (Slot, Answer) {
         if offer.3 as usize > self.settings.envelope {
             return self.refuse(&offer, Verdict::TooBig);
         }
         let Some(keys) = known.keys(&offer) else {
             return self.refuse(&offer, Verdict::UnknownOrigin);
         };
-        self.judge_known(offer, keys, known, claims, now)
+        self.judge_known(no, offer, keys, known, claims, now)
     }
 
     fn refuse(&mut self, offer: &Offer, verdict: Verdict) -> (Slot, Answer) {
@@ -206,6 +188,7 @@ impl Pull {
 
     fn judge_known<K: Known>(
         &mut self,
+        no: u64,
         offer: Offer,
         keys: SeenKeys,
         known: &K,
@@ -215,8 +198,16 @@ impl Pull {
         match known.standing(&keys, &offer) {
             Standing::Known => (Slot::Decided(Verdict::Duplicate), Answer::Have),
             Standing::Refuse(verdict) => (Slot::Decided(verdict.clone()), Answer::Refuse(verdict)),
+            Standing::New if self.slow.allowance.is_limited() => {
+                // Its turn may come at once: of all that is there, not of what came first.
+                self.slow.wait(&offer, no);
+                (Slot::Slowed(offer, keys), Answer::Slow)
+            }
             Standing::New => match claims.claim(keys.insert, self.id, now, self.settings.claim) {
-                Claimed::Here => (Slot::Wanted(offer, Some(keys.insert), now), Answer::Want),
+                Claimed::Here => {
+                    self.slow.want(&offer);
+                    (Slot::Wanted(offer, Some(keys.insert), now), Answer::Want)
+                }
                 Claimed::Elsewhere(until) => (Slot::Later(offer, keys, until), Answer::Later),
             },
         }
@@ -234,9 +225,10 @@ impl Pull {
         let mut submission = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
         for (slot, body) in list {
             let place = batch.slots.get_mut(slot as usize);
-            let Some(Slot::Wanted(_, key, _)) = place.as_deref() else {
+            let Some(Slot::Wanted(offer, key, _)) = place.as_deref() else {
                 return Err(Violation::Unexpected("a body that was not asked for"));
             };
+            self.slow.arrived(offer, body.len(), now);
             let key = *key;
             let withdrawn = body.is_empty();
             // Checked by the pattern above.
@@ -339,6 +331,8 @@ impl Pull {
     ) -> Result<Option<Submission>, Violation> {
         self.alone = claims.attend(self.id);
         self.look_again(known, claims, now, out)?;
+        let answers = self.slow.tick(&mut self.open, known, claims, now);
+        self.tell(answers, now, out);
         for (&no, batch) in &mut self.open {
             if now.saturating_sub(batch.told) >= self.settings.answer / 3 {
                 batch.told = now;
@@ -369,15 +363,20 @@ impl Pull {
             for place in &mut batch.slots {
                 match place {
                     Slot::Wanted(_, _, since) => silent |= now.saturating_sub(*since) >= self.settings.answer,
-                    Slot::Later(offer, keys, _) => {
+                    Slot::Later(offer, keys, until) => {
                         let slot = offer.0;
-                        let (state, answer) = self.judge_known(offer.clone(), *keys, known, claims, now);
+                        let limited = self.slow.allowance.is_limited();
+                        if limited && now < *until && known.standing(keys, offer) == Standing::New {
+                            // It would change between `Later` and `Slow` with each look.
+                            continue;
+                        }
+                        let (state, answer) = self.judge_known(no, offer.clone(), *keys, known, claims, now);
                         *place = state;
                         if answer != Answer::Later {
                             answers.push((slot, answer));
                         }
                     }
-                    Slot::Submitted(_) | Slot::Decided(_) => {}
+                    Slot::Slowed(..) | Slot::Submitted(_) | Slot::Decided(_) => {}
                 }
             }
             batch.look(self.settings.answer);
@@ -408,7 +407,17 @@ impl Pull {
     pub(super) fn deadline(&self) -> u64 {
         let answer = self.settings.answer;
         let batches = self.open.values().map(|batch| batch.due.min(batch.told + answer / 3));
-        batches.chain(self.cursor_due()).min().unwrap_or(u64::MAX)
+        batches.chain(self.cursor_due()).chain(self.slow.deadline()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether the peer is, or lately was, over its rate; and how many of its events wait for that.
+    pub fn slowed(&self) -> (bool, usize) {
+        (self.slow.is_slowed(), self.slow.waiting())
+    }
+
+    /// The peer sends whole what it was told to offer: nothing more is to be read of it for now.
+    pub fn is_overdrawn(&self, now: u64) -> bool {
+        self.slow.is_overdrawn(now)
     }
 
     /// When the peer last said that we have all it may give us; `None`: not yet, or there is more.
@@ -429,6 +438,17 @@ impl Pull {
     /// Batches that are not decided.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+}
+
+/// What was asked for and will not come on this link is not counted against the peer.
+impl Drop for Pull {
+    fn drop(&mut self) {
+        for slot in self.open.values().flat_map(|batch| &batch.slots) {
+            if let Slot::Wanted(offer, ..) = slot {
+                self.slow.allowance.refund(1, offer.3.into(), 0);
+            }
+        }
     }
 }
 

@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand::CryptoRng;
-use serde::Serialize;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want, pack};
+use super::given::{Given, Told};
+use super::outgoing::{Open, Outgoing};
 use super::recent::Recent;
+use super::slow::LINGER;
 use super::token::TokenKey;
-use super::verdict::{Verdict, by_word};
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
 use crate::config::Limits;
-use crate::envelope::{Name, SeenKey};
+use crate::envelope::SeenKey;
 
 /// Bytes of whole envelopes in one batch, and of bodies in one frame. Writes of this size cost the least.
 const WHOLE_BYTES: usize = 64 << 10;
@@ -30,76 +31,15 @@ const BATCH_BYTES: usize = 1 << 20;
 /// link began: others may have given it meanwhile to a peer that was away.
 const FRESH: u64 = 2_000;
 
-/// An entry that the peer may have, in the form in which it may have it.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// When it was stored, by the link's clock.
-    pub at: u64,
-    /// We sealed it.
-    pub own: bool,
-    /// Its key by origin and id, as of an offer of it (`SeenKeys::of_offer(…).insert`), never the content's.
-    pub key: SeenKey,
-    /// Who sealed it,
-    pub origin: Name,
-    /// as what.
-    pub id: Uuid,
-    /// Fields hidden in this form.
-    pub hidden: u16,
-    /// The envelope.
-    pub bytes: Bytes,
-}
+/// While the peer slows us and more batches than this are open, the next one waits until it would have so many entries,
+/// or for so long, ms.
+const FEW: usize = 32;
+const GATHERED: u64 = 128;
+const GATHER: u64 = 500;
 
-/// Counters of what was given; verdicts by what the peer answered.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Given {
-    /// Envelopes sent, whole or as bodies, and their bytes.
-    pub sent: u64,
-    #[allow(missing_docs)]
-    pub bytes: u64,
-    /// Envelopes offered by id.
-    pub offered: u64,
-    /// The peer's verdicts.
-    #[serde(serialize_with = "by_word")]
-    pub verdicts: BTreeMap<Verdict, u64>,
-}
-
-/// Different verdicts that are counted, at most: the rules' names are the peer's to choose.
-const MAX_VERDICTS: usize = 64;
-
-impl Given {
-    /// Adds what was given since.
-    pub fn add(&mut self, since: Given) {
-        self.sent += since.sent;
-        self.bytes += since.bytes;
-        self.offered += since.offered;
-        since.verdicts.into_iter().for_each(|(verdict, count)| self.count(verdict, count));
-    }
-
-    fn count(&mut self, verdict: Verdict, count: u64) {
-        if self.verdicts.len() < MAX_VERDICTS || self.verdicts.contains_key(&verdict) {
-            *self.verdicts.entry(verdict).or_default() += count;
-        }
-    }
-}
-
-/// What a peer said about an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The entry's number.
-    pub seq: u64,
-    /// Its verdict; `None`: it had shown us the same before, and nothing was sent.
-    pub verdict: Option<Verdict>,
-}
-
-struct Open {
-    /// What may still be asked for, by slot; `None`: not given any more.
-    offered: BTreeMap<u16, Option<Outgoing>>,
-    /// The entries' numbers, by slot.
-    slots: Vec<u64>,
-    bytes: usize,
-    /// When the peer last said something about it.
-    heard: u64,
-}
+/// Entries that the peer may put off before nothing more is shown to it. Of most only what was offered is in memory, about
+/// 150 bytes each.
+const MAX_SLOWED: usize = 64 << 10;
 
 /// The giving half.
 pub struct Push {
@@ -121,6 +61,15 @@ pub struct Push {
     old: Option<u64>,
     open: BTreeMap<u64, Open>,
     in_flight: usize,
+    /// Bytes that are held of what the peer put off, and how many entries that is.
+    held: usize,
+    slowed: usize,
+    /// Asked for and not held any more: batch, slot and number of each.
+    missing: VecDeque<(u64, u16, u64)>,
+    /// When the peer does not count as slowing us any more.
+    slow: Option<u64>,
+    /// When the last batch went.
+    batched: u64,
     next: u64,
     mode: Mode,
     theirs: Recent,
@@ -144,6 +93,11 @@ impl Push {
             old: None,
             open: BTreeMap::new(),
             in_flight: 0,
+            held: 0,
+            slowed: 0,
+            missing: VecDeque::new(),
+            slow: None,
+            batched: 0,
             next: 1,
             mode: Mode::Offer,
             theirs: Recent::default(),
@@ -173,7 +127,7 @@ impl Push {
     }
 
     /// The number after which the log should be read now; `None`: nothing is needed. `head` is the log's newest.
-    pub fn needs(&mut self, head: u64) -> Option<u64> {
+    pub fn needs(&mut self, head: u64, now: u64) -> Option<u64> {
         self.head = head;
         self.old.get_or_insert(head);
         if head < self.read {
@@ -181,7 +135,7 @@ impl Push {
             // everything up to that number would be kept from the peer; duplicates cost an offer.
             (self.read, self.sent) = (0, 0);
         }
-        (self.pulling && !self.is_full() && head > self.read && self.has_room()).then_some(self.read)
+        (self.is_behind() && (head - self.read >= GATHERED || self.gathered() <= now)).then_some(self.read)
     }
 
     /// Whether a whole batch is ready.
@@ -189,8 +143,25 @@ impl Push {
         self.ready.len() >= MAX_ENTRIES || self.ready_bytes >= BATCH_BYTES
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let held = self.open.values().flat_map(|open| open.offered.values().flatten());
+        held.map(|entry| entry.bytes.len()).sum()
+    }
+
+    /// What is put off does not fill the window, so that a quiet origin's event is shown behind a flood.
     fn has_room(&self) -> bool {
-        self.in_flight < self.settings.window && self.open.len() < MAX_BATCHES / 2
+        self.in_flight < self.settings.window && self.slowed < MAX_SLOWED && self.open.len() < MAX_BATCHES / 2
+    }
+
+    /// Whether the log should be read as soon as there is enough of it.
+    fn is_behind(&self) -> bool {
+        self.pulling && !self.is_full() && self.head > self.read && self.has_room()
+    }
+
+    /// When less than a batch is read for the next one: with many open, of a peer that slows us, a trickle must not use them up.
+    fn gathered(&self) -> u64 {
+        if self.slow.is_some() && self.open.len() >= FEW { self.batched + GATHER } else { 0 }
     }
 
     /// What was read after [`Push::needs`]: each entry's number, with its form where policy permits it. `through` is
@@ -217,9 +188,14 @@ impl Push {
         self.ready_bytes = 0;
     }
 
-    /// The numbers of the entries that were offered and may still be asked for.
+    /// The numbers of the entries that were offered and may still be asked for. What is not held is not among them: it is
+    /// decided anew when it is read again.
     pub fn offered(&self) -> Vec<u64> {
-        let seqs = self.open.values().flat_map(|open| open.offered.keys().map(|slot| open.slots[usize::from(*slot)]));
+        let held = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_none_or(Outgoing::is_held);
+        let seqs = self.open.values().flat_map(|open| {
+            let slots = open.offered.iter().filter(move |(_, outgoing)| held(outgoing));
+            slots.map(|(slot, _)| open.slots[usize::from(*slot)])
+        });
         seqs.collect()
     }
 
@@ -227,10 +203,46 @@ impl Push {
     pub fn reconsider(&mut self, seq: u64, form: Option<&Outgoing>) {
         for open in self.open.values_mut() {
             for (slot, outgoing) in &mut open.offered {
-                if open.slots[usize::from(*slot)] == seq {
+                if open.slots[usize::from(*slot)] == seq && outgoing.as_ref().is_none_or(Outgoing::is_held) {
                     *outgoing = form.cloned();
                 }
             }
+        }
+    }
+
+    /// The numbers of entries that the peer asked for and that are to be read again, in the order of its asking.
+    pub fn missing(&self) -> impl Iterator<Item = u64> {
+        self.missing.iter().map(|(_, _, seq)| *seq)
+    }
+
+    /// The first of [`Push::missing`], in the form in which the peer may have them now; `None`: not at all.
+    pub fn supply(&mut self, forms: impl IntoIterator<Item = Option<Outgoing>>, out: &mut Vec<Frame>) {
+        let mut bodies: BTreeMap<u64, Vec<(u16, Bytes)>> = BTreeMap::new();
+        for form in forms {
+            let Some((no, slot, _)) = self.missing.pop_front() else { break };
+            bodies.entry(no).or_default().push((slot, form.map(|form| form.bytes).unwrap_or_default()));
+        }
+        bodies.into_iter().for_each(|(no, bodies)| self.send(no, bodies, out));
+    }
+
+    /// Nothing in the place of a body says that it is not given any more.
+    fn send(&mut self, no: u64, bodies: Vec<(u16, Bytes)>, out: &mut Vec<Frame>) {
+        let most = BODIES_BYTES.min(self.room_in_frame());
+        let mut part = Vec::new();
+        let mut size = 0;
+        for (slot, body) in bodies {
+            self.given.sent += u64::from(!body.is_empty());
+            self.given.bytes += body.len() as u64;
+            if !part.is_empty() && size + body.len() > most {
+                out.push(bodies_frame(no, &part));
+                part.clear();
+                size = 0;
+            }
+            size += body.len();
+            part.push((slot, body));
+        }
+        if !part.is_empty() {
+            out.push(bodies_frame(no, &part));
         }
     }
 
@@ -261,7 +273,7 @@ impl Push {
     fn flush(&mut self, rng: &mut impl CryptoRng, now: u64, out: &mut Vec<Frame>) {
         while self.has_room() && (self.is_full() || self.read >= self.head) && self.ripe(now) {
             let Some(batch) = self.next_batch(rng, now) else { continue };
-            self.spoke = now;
+            (self.spoke, self.batched) = (now, now);
             out.push(Frame::Batch(batch));
         }
     }
@@ -270,9 +282,14 @@ impl Push {
         self.ready.front().is_some_and(|(_, entry)| self.ripe_at(entry) <= now)
     }
 
+    /// Whether everything goes whole.
+    fn goes_whole(&self) -> bool {
+        self.mode == Mode::Whole && self.slow.is_none()
+    }
+
     /// When an entry may go.
     fn ripe_at(&self, entry: &Outgoing) -> u64 {
-        if entry.own || self.mode == Mode::Whole { 0 } else { entry.at.saturating_add(self.settings.hold) }
+        if entry.own || self.goes_whole() { 0 } else { entry.at.saturating_add(self.settings.hold) }
     }
 
     /// Takes the next batch off `ready`; `None` when the peer has all that was taken.
@@ -297,7 +314,7 @@ impl Push {
             slots.push(seq);
             bytes += entry.bytes.len();
             let news = self.old.is_some_and(|old| seq > old) && now.saturating_sub(entry.at) <= FRESH;
-            if self.mode == Mode::Whole || (entry.own && news) {
+            if self.goes_whole() || (entry.own && news && self.slow.is_none()) {
                 whole_bytes += entry.bytes.len();
                 whole.push((slot, entry.bytes));
             } else {
@@ -319,7 +336,7 @@ impl Push {
         self.given.bytes += whole_bytes as u64;
         self.given.offered += offers.len() as u64;
         self.in_flight += bytes;
-        self.open.insert(no, Open { offered, slots, bytes, heard: now });
+        self.open.insert(no, Open { offered, slots, bytes, slowed: BTreeMap::new(), heard: now });
         let whole = pack(whole.iter().map(|(slot, body)| (*slot, body)));
         Some(Batch { no, offers, whole, token: self.token(rng) })
     }
@@ -334,34 +351,37 @@ impl Push {
     }
 
     pub(super) fn want(&mut self, want: Want, now: u64, out: &mut Vec<Frame>) -> Result<(), Violation> {
-        let most = BODIES_BYTES.min(self.room_in_frame());
         let open = self.open.get_mut(&want.no).ok_or(Violation::Unexpected("a Want for no open batch"))?;
         open.heard = now;
         let mut bodies: Vec<(u16, Bytes)> = Vec::new();
-        let mut size = 0;
         for (slot, answer) in want.answers {
             if answer == Answer::Later {
                 continue;
+            }
+            if answer == Answer::Slow {
+                self.slow = Some(now + LINGER);
+                if let Some((size, held)) = open.put_off(slot, self.settings.window - self.held) {
+                    self.in_flight -= size;
+                    (self.held, self.slowed) = (self.held + held, self.slowed + 1);
+                    self.given.slowed += 1;
+                }
+                continue;
+            }
+            // It comes when the peer will have it: the peer sees to it that this is not too much at once.
+            if let Some(held) = open.slowed.remove(&slot) {
+                (self.held, self.slowed) = (self.held - held, self.slowed - 1);
             }
             let entry = open.offered.remove(&slot).ok_or(Violation::Unexpected("an answer to what was not offered"))?;
             if answer != Answer::Want {
                 continue;
             }
-            // Nothing in its place says that it is not given any more.
-            let body = entry.map(|entry| entry.bytes).unwrap_or_default();
-            self.given.sent += u64::from(!body.is_empty());
-            self.given.bytes += body.len() as u64;
-            if !bodies.is_empty() && size + body.len() > most {
-                out.push(bodies_frame(want.no, &bodies));
-                bodies.clear();
-                size = 0;
+            if entry.as_ref().is_some_and(|entry| !entry.is_held()) {
+                self.missing.push_back((want.no, slot, open.slots[usize::from(slot)]));
+                continue;
             }
-            size += body.len();
-            bodies.push((slot, body));
+            bodies.push((slot, entry.map(|entry| entry.bytes).unwrap_or_default()));
         }
-        if !bodies.is_empty() {
-            out.push(bodies_frame(want.no, &bodies));
-        }
+        self.send(want.no, bodies, out);
         Ok(())
     }
 
@@ -371,6 +391,12 @@ impl Push {
             return Err(Violation::Unexpected("a Done with another number of verdicts"));
         }
         self.in_flight -= open.bytes;
+        self.held -= open.slowed.values().sum::<usize>();
+        self.slowed -= open.slowed.len();
+        if !self.missing.is_empty() {
+            // A peer may say that a batch is done before it has all that it asked for.
+            self.missing.retain(|(no, ..)| *no != done.no);
+        }
         self.mode = done.mode;
         self.spoke = self.spoke.max(now.saturating_sub(self.settings.beat));
         for (seq, verdict) in open.slots.iter().zip(&done.verdicts) {
@@ -385,6 +411,10 @@ impl Push {
         if self.open.values().any(|open| now.saturating_sub(open.heard) >= self.settings.answer) {
             return Err(Violation::Unanswered("a batch"));
         }
+        if self.slowed > 0 {
+            self.slow = Some(now + LINGER);
+        }
+        self.slow = self.slow.filter(|ends| now < *ends);
         self.flush(rng, now, out);
         if self.pulling && self.open.is_empty() && now.saturating_sub(self.spoke) >= self.settings.beat {
             self.spoke = now;
@@ -397,13 +427,19 @@ impl Push {
         let unanswered = self.open.values().map(|open| open.heard + self.settings.answer).min();
         let ripe = self.ready.front().filter(|_| self.has_room() && (self.is_full() || self.read >= self.head));
         let ripe = ripe.map(|(_, entry)| self.ripe_at(entry));
+        let gathered = (self.is_behind() && self.gathered() > 0).then(|| self.gathered());
         let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
-        [unanswered, ripe, beat].into_iter().flatten().min().unwrap_or(u64::MAX)
+        [unanswered, ripe, gathered, beat, self.slow].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     /// Batches that are unanswered, and entries that are not sent yet: 0 and 0 when the peer is up to date.
     pub fn backlog(&self) -> (usize, u64) {
         (self.open.len(), self.head.saturating_sub(self.sent))
+    }
+
+    /// Whether the peer puts off what we have for it, or lately did.
+    pub fn is_slowed(&self) -> bool {
+        self.slow.is_some()
     }
 
     /// What the peer said since it was last asked for, in order.

@@ -1,5 +1,8 @@
 //! Two halves against each other, without a network: what the exchange promises, step by step.
 
+#[cfg(test)]
+mod slow;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -76,11 +79,14 @@ impl Side {
             let position = |from| if from == From::Now { log } else { 0 };
             self.submitted.extend(self.link.handle(frame, position, &self.node, &self.claims, now)?);
         }
-        while let Some(after) = self.link.push.needs(self.log) {
+        while let Some(after) = self.link.push.needs(self.log, now) {
             let through = (after + 700).min(self.log);
             self.link.push.entries((after + 1..=through).map(|n| entry(n, self.own)), through);
             self.tick(now)?;
         }
+        let asked: Vec<u64> = self.link.push.missing().collect();
+        let forms = asked.into_iter().map(|n| entry(n, self.own).1);
+        self.link.push.supply(forms, &mut self.link.out);
         self.tick(now)?;
         Ok(std::mem::take(&mut self.link.out))
     }
@@ -283,7 +289,7 @@ fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
     settle(&mut a, &mut b, 1000);
     a.log = 50;
-    let after = a.link.push.needs(50).unwrap();
+    let after = a.link.push.needs(50, 2000).unwrap();
     a.link.push.entries((after + 1..=50).map(|n| (n, None)), 50);
     assert!(a.step(Vec::new(), 2000).unwrap().is_empty());
     settle(&mut a, &mut b, 12_000);
@@ -306,8 +312,8 @@ fn shown(entries: u128, own: bool, every: u64, step: u64) -> Vec<Frame> {
     let head = entries as u64 * every;
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     // All of it comes after the link began, so that own events are news.
-    assert_eq!(link.push.needs(0), None);
-    while let Some(after) = link.push.needs(head) {
+    assert_eq!(link.push.needs(0, 1500), None);
+    while let Some(after) = link.push.needs(head, 1500) {
         let through = (after + step).min(head);
         let permitted = |n: u64| n.is_multiple_of(every).then(|| entry(n / every, own).1).flatten();
         link.push.entries((after + 1..=through).map(|n| (n, permitted(n))), through);

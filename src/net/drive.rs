@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::hello;
 use super::partner::{Partner, Test};
+use super::slowed::Slowed;
 use crate::accept::Gate;
 use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
@@ -26,6 +27,8 @@ use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreE
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
+/// What is read of it at once for a peer that had put it off.
+const AGAIN: ReadLimit = ReadLimit { entries: 64, bytes: 256 << 10 };
 /// Bytes that are read from the stream at once.
 const CHUNK: usize = 64 << 10;
 /// Roots of batches that a link's verifier remembers.
@@ -69,7 +72,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Milliseconds of a clock that never goes back. It begins high: what is older than the process has a time too.
-    fn clock(&self) -> u64 {
+    pub fn clock(&self) -> u64 {
         (1 << 40) + self.started.elapsed().as_millis() as u64
     }
 
@@ -102,7 +105,8 @@ impl Exchange {
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
             ..self.settings
         };
-        let link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        let mut link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        link.pull.keep_to(partner.allowance.clone());
         {
             let mut traffic = partner.traffic();
             traffic.links += 1;
@@ -134,7 +138,8 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.exchange.claims.forget(self.partner.id);
-        self.partner.traffic().linked = false;
+        let mut traffic = self.partner.traffic();
+        (traffic.linked, traffic.slowed) = (false, Slowed::default());
     }
 }
 
@@ -195,7 +200,7 @@ impl Session<'_> {
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
-            let more = self.link.push.needs(gate.store().head()).is_some();
+            let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some() || self.reads_again();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -229,7 +234,7 @@ impl Session<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.undecided < self.exchange.settings.window
+        self.undecided < self.exchange.settings.window && !self.link.pull.is_overdrawn(self.exchange.clock())
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
@@ -296,7 +301,7 @@ impl Session<'_> {
             }
         }
         let store = self.exchange.gate.store();
-        if let Some(after) = self.link.push.needs(store.head()) {
+        if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
             let mut notes = Vec::with_capacity(entries.len());
@@ -309,7 +314,32 @@ impl Session<'_> {
             self.note(notes);
             self.link.push.entries(outgoing, through);
         }
+        self.read_again().await?;
         self.tick()
+    }
+
+    /// Whether the peer asked for something that is not in memory, and has read what we wrote before.
+    fn reads_again(&self) -> bool {
+        self.out.len() < self.exchange.settings.window && self.link.push.missing().next().is_some()
+    }
+
+    /// What a peer that slows us had put off and now asks for.
+    async fn read_again(&mut self) -> Result<(), StoreError> {
+        let asked: Vec<u64> = self.link.push.missing().take(AGAIN.entries).collect();
+        let Some(&first) = asked.first().filter(|_| self.reads_again()) else { return Ok(()) };
+        let entries = self.exchange.gate.store().read(first - 1, AGAIN).await?;
+        // What was not read this time is asked for again; what has expired is not given.
+        let read = first..=entries.last().map_or(first, |entry| entry.seq.max(first));
+        let mut notes = Vec::new();
+        let form = |seq: &u64| {
+            let (fate, form) = self.decide(entries.iter().find(|entry| entry.seq == *seq)?);
+            notes.push((*seq, fate));
+            form
+        };
+        let forms: Vec<_> = asked.iter().take_while(|seq| read.contains(seq)).map(form).collect();
+        self.note(notes);
+        self.link.push.supply(forms, &mut self.link.out);
+        Ok(())
     }
 
     /// What becomes of an entry, and the form in which the peer may have it; what is withheld is counted.
@@ -398,6 +428,10 @@ impl Session<'_> {
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         traffic.taking = !self.link.pull.is_settled() || undecided;
         traffic.given.add(given);
+        let (ours, waiting) = self.link.pull.slowed();
+        let slowed = Slowed { ours, theirs: self.link.push.is_slowed(), waiting };
+        slowed.say(&traffic.slowed, &self.partner.bringer.name);
+        traffic.slowed = slowed;
         for (verdict, count) in taken {
             *traffic.taken.entry(verdict).or_default() += count;
         }

@@ -14,6 +14,7 @@ mod hello;
 mod partner;
 mod peer;
 mod peer_link;
+mod slowed;
 mod streams;
 mod task;
 mod transport;
@@ -31,6 +32,7 @@ use tracing::Instrument;
 pub use self::drive::{Exchange, LinkEnd, now};
 pub use self::partner::{Partner, Test, Traffic};
 pub use self::peer_link::{PeerLink, PeerState};
+pub use self::slowed::Slowed;
 pub use self::streams::Stream;
 
 use self::address::Address;

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::slowed::Slowed;
 use crate::accept::Bringer;
-use crate::link::{From, Given, LinkId, Verdict, by_word};
+use crate::link::{Allowance, From, Given, LinkId, Verdict, by_word};
 use crate::policy::{Reason, Terms};
 use crate::store::Reader;
 
@@ -19,6 +20,8 @@ pub struct Partner {
     pub id: LinkId,
     /// What it may have: replaced on reload.
     pub terms: watch::Sender<Arc<Terms>>,
+    /// How much it may bring: it outlives the link, or who reconnects would begin anew.
+    pub allowance: Arc<Allowance>,
     /// Where to begin, both ways, when there is no cursor.
     pub first_contact: From,
     /// An operator wants it to be given again what was stored at this time (ms since 1970) or later; done when `None`.
@@ -50,6 +53,8 @@ pub struct Traffic {
     pub linked: bool,
     /// Who is in test mode, as of the last link.
     pub test: Test,
+    /// Who is slowed on the link that stands.
+    pub slowed: Slowed,
 }
 
 /// The sides of a link that let tests pass only.

@@ -14,7 +14,7 @@ use super::{Core, Running, settings};
 use crate::accept::Bringer;
 use crate::config::{self, Config, FirstContact};
 use crate::envelope::Name;
-use crate::link::{From, Violation};
+use crate::link::{Allowance, From, Violation};
 use crate::net::{LinkEnd, Partner, PeerLink, Test, Traffic};
 
 /// The pause before a link that ended is opened again; random within, so that two nodes do not keep step.
@@ -52,7 +52,12 @@ pub(super) async fn apply(core: &Arc<Core>, running: &mut BTreeMap<Name, Peer>, 
             Some(peer) => {
                 // Also when its own lines did not change: what was decided by the old policy and is not sent is decided
                 // again.
+                // Before the terms, which wake the link.
+                peer.partner.allowance.set(&new.rate, core.exchange.clock());
                 peer.partner.terms.send_replace(settings::terms(new, config));
+                if peer.running.config.rate != new.rate {
+                    info!(peer = %new.name, "how much it may bring has changed");
+                }
                 if peer.running.config.give != new.give {
                     info!(peer = %new.name, give = %new.give, "what it is given has changed");
                 }
@@ -74,10 +79,13 @@ fn is_same(old: &config::Peer, new: &config::Peer) -> bool {
 
 fn start(core: &Arc<Core>, peer: &config::Peer, config: &Config) -> Option<Peer> {
     let link = core.net.link(&peer.key)?;
+    let allowance = Arc::<Allowance>::default();
+    allowance.set(&peer.rate, core.exchange.clock());
     let partner = Arc::new(Partner {
         bringer: Bringer { name: peer.name.clone(), key: peer.key },
         id: core.links.fetch_add(1, Ordering::Relaxed),
         terms: watch::Sender::new(settings::terms(peer, config)),
+        allowance,
         first_contact: first_contact(peer.first_contact),
         resend: watch::Sender::new(None),
         traffic: Mutex::new(Traffic { test: Test { ours: peer.test, theirs: false }, ..Traffic::default() }),

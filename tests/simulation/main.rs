@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // A test that panics says what it found.
 
 mod node;
+mod rate;
 mod reference;
 mod rules;
 mod world;

@@ -1,11 +1,12 @@
 //! One node of the simulation: what is durable, what a crash takes, and a gate in its smallest form.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use intelmq_relay::config::{Admit, RuleSets, Share};
 use intelmq_relay::envelope::{Bounds, Envelope, Key, Name, Sealed, Secret, SeenKey, SeenKeys, Tlp, Verifier};
-use intelmq_relay::link::{Claims, Known, Link, LinkId, Offer, Outgoing, Standing, TokenKey, Verdict};
+use intelmq_relay::link::{Allowance, Claims, Known, Link, LinkId, Offer, Outgoing, Standing, TokenKey, Verdict};
 use intelmq_relay::policy::{Decision, Policy, Rules, Terms};
 use uuid::Uuid;
 
@@ -59,8 +60,9 @@ impl Durable {
 pub struct Session {
     pub id: LinkId,
     pub link: Link,
-    /// Bytes of the batches that we sent and that are not done, by number.
-    pub in_flight: BTreeMap<u64, usize>,
+    /// Bytes of the batches that we sent and that are not done, by number and slot; what the peer put off counts apart.
+    pub in_flight: BTreeMap<(u64, u16), usize>,
+    pub put_off: BTreeMap<(u64, u16), usize>,
     /// Since when batches are open without a word from the peer.
     pub silent: Option<u64>,
 }
@@ -101,6 +103,8 @@ pub struct Node {
     pub life: u64,
     pub sessions: BTreeMap<usize, Session>,
     pub claims: Claims,
+    /// How much peers may bring; none: as they like.
+    pub allowances: BTreeMap<usize, Arc<Allowance>>,
     pub verifier: Verifier,
     pub pending: VecDeque<Pending>,
     pub durable_at: u64,
@@ -129,6 +133,7 @@ impl Node {
             life: 0,
             sessions: BTreeMap::new(),
             claims: Claims::default(),
+            allowances: BTreeMap::new(),
             verifier: Verifier::new(256),
             pending: VecDeque::new(),
             durable_at: 0,
@@ -142,6 +147,7 @@ impl Node {
         self.life += 1;
         self.sessions.clear();
         self.claims = Claims::default();
+        self.allowances.clear();
         self.verifier = Verifier::new(256);
         self.pending.clear();
         self.durable_at = 0;

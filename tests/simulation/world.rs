@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
+use intelmq_relay::config::Rate;
 use intelmq_relay::envelope::{Draft, Envelope, Key, Message, Name, Sealed, seal};
 use intelmq_relay::link::{
-    Bodies, Frame, From, Link, LinkId, MAX_BATCHES, Settings, Submission, Violation, decode_length, pack,
+    Allowance, Answer, Bodies, Frame, From, Link, LinkId, MAX_BATCHES, Settings, Submission, Violation, decode_length,
+    pack,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -32,11 +34,13 @@ pub struct Graph {
     pub shares: BTreeMap<(usize, usize), Share>,
     /// One way over each direction, ms.
     pub latency: BTreeMap<(usize, usize), u64>,
+    /// What the taker of an edge takes, at most.
+    pub rates: BTreeMap<(usize, usize), Rate>,
 }
 
 impl Graph {
     pub fn new(nodes: usize) -> Graph {
-        Graph { nodes, shares: BTreeMap::new(), latency: BTreeMap::new() }
+        Graph { nodes, shares: BTreeMap::new(), latency: BTreeMap::new(), rates: BTreeMap::new() }
     }
 
     pub fn join(&mut self, a: usize, b: usize, latency: u64) {
@@ -295,8 +299,19 @@ impl World {
             let node = &mut self.nodes[me];
             let resume = node.durable.cursors.get(&peer).cloned();
             let resume = resume.map_or(From::All, |token| From::Token(ByteBuf::from(token)));
-            let link = Link::new(self.links, self.settings, node.token_key(), node.durable.log_id, resume, self.now);
-            let session = Session { id: self.links, link, in_flight: BTreeMap::new(), silent: None };
+            let (key, log) = (node.token_key(), node.durable.log_id);
+            let mut link = Link::new(self.links, self.settings, key, log, resume, self.now);
+            if let Some(rate) = self.graph.rates.get(&(peer, me)) {
+                let now = self.now;
+                let made = || {
+                    let allowance = Allowance::default();
+                    allowance.set(rate, now);
+                    allowance.into()
+                };
+                link.pull.keep_to(node.allowances.entry(peer).or_insert_with(made).clone());
+            }
+            let (in_flight, put_off) = (BTreeMap::new(), BTreeMap::new());
+            let session = Session { id: self.links, link, in_flight, put_off, silent: None };
             node.sessions.insert(peer, session);
         }
         self.pump(a);
@@ -347,8 +362,22 @@ impl World {
         let Node { name, durable, sessions, claims, .. } = &mut self.nodes[to];
         let Some(session) = sessions.get_mut(&from) else { return };
         session.silent = None;
-        if let Frame::Done(done) = &frame {
-            session.in_flight.remove(&done.no);
+        match &frame {
+            Frame::Done(done) => {
+                session.in_flight.retain(|(no, _), _| *no != done.no);
+                session.put_off.retain(|(no, _), _| *no != done.no);
+            }
+            Frame::Want(want) => {
+                for (slot, answer) in &want.answers {
+                    let place = (want.no, *slot);
+                    match answer {
+                        Answer::Slow => session.put_off.extend(session.in_flight.remove_entry(&place)),
+                        Answer::Later => {}
+                        _ => drop(session.put_off.remove(&place)),
+                    }
+                }
+            }
+            _ => {}
         }
         let head = durable.log.len() as u64;
         let position = |from| if from == From::Now { head } else { 0 };
@@ -462,7 +491,7 @@ impl World {
             let node = &mut self.nodes[me];
             let head = node.durable.log.len() as u64;
             let Some(session) = node.sessions.get_mut(&peer) else { return Ok(()) };
-            let after = session.link.push.needs(head);
+            let after = session.link.push.needs(head, self.now);
             if let Some(after) = after {
                 let through = (after + 50).min(head);
                 let entries: Vec<_> = (after..through)
@@ -471,8 +500,13 @@ impl World {
                 let session = self.nodes[me].sessions.get_mut(&peer).expect("it was there above");
                 session.link.push.entries(entries, through);
             }
+            let asked: Vec<u64> = self.nodes[me].sessions[&peer].link.push.missing().collect();
+            let node = &self.nodes[me];
+            let form = |seq: u64| node.outgoing(&node.durable.log[seq as usize - 1], peer, share);
+            let forms: Vec<_> = asked.into_iter().map(form).collect();
             let Node { name, durable, sessions, claims, .. } = &mut self.nodes[me];
             let session = sessions.get_mut(&peer).expect("it was there above");
+            session.link.push.supply(forms, &mut session.link.out);
             let known = Acquaintance { me: name, keys: &self.keys, durable };
             let submission = session.link.tick(&known, claims, &mut self.rng, self.now)?;
             self.submit(me, peer, submission);
@@ -526,16 +560,17 @@ impl World {
         if matches!(self.nodes[me].manner, Manner::Liar | Manner::Poisoner(_)) {
             return;
         }
-        let (no, mut shown, mut size) = match frame {
+        let (no, mut shown, mut sizes) = match frame {
             Frame::Batch(batch) => {
                 let offers = batch.offers.iter().map(|offer| (offer.1.clone(), offer.2, offer.4, None)).collect();
-                (Some(batch.no), offers, batch.offers.iter().map(|offer| offer.3 as usize).sum::<usize>())
+                let sizes: Vec<_> = batch.offers.iter().map(|offer| (offer.0, offer.3 as usize)).collect();
+                (Some(batch.no), offers, sizes)
             }
-            Frame::Bodies(_) => (None, Vec::new(), 0),
+            Frame::Bodies(_) => (None, Vec::new(), Vec::new()),
             _ => return,
         };
-        for (_, body) in bodies(frame) {
-            size += body.len();
+        for (slot, body) in bodies(frame) {
+            sizes.push((slot, body.len()));
             let envelope = Envelope::decode(body, &BOUNDS).unwrap();
             shown.push((envelope.header().origin.clone(), envelope.header().id, envelope.hidden(), Some(envelope)));
         }
@@ -558,7 +593,9 @@ impl World {
         if let Some(no) = no {
             let before: usize = session.in_flight.values().sum();
             assert!(before < self.settings.window, "a batch although {before} bytes are unanswered");
-            session.in_flight.insert(no, size);
+            let before = session.put_off.len();
+            assert!(before < 64 << 10, "a batch although {before} entries are put off");
+            session.in_flight.extend(sizes.into_iter().map(|(slot, size)| ((no, slot), size)));
         }
     }
 

@@ -577,7 +577,7 @@ pub fn frames() -> Vec<Vector> {
     let batch =
         |offers: Vec<Cbor>| vec![("no", Number(1)), ("offers", List(offers)), ("whole", bytes([])), ("token", token())];
     let refused = map(vec![("refuse", map(vec![("refused", text("tlp-red"))]))]);
-    let answers = [text("want"), text("have"), text("later"), refused];
+    let answers = [text("want"), text("have"), text("later"), refused, text("slow")];
     let answers = answers.into_iter().zip(0..).map(|(answer, slot)| List(vec![Number(slot), answer])).collect();
     let verdicts = List(vec![text("accepted"), text("too-old"), map(vec![("refused", text("x"))])]);
     let done = map(vec![("no", Number(1)), ("verdicts", verdicts), ("mode", text("whole"))]);

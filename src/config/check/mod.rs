@@ -6,6 +6,7 @@
 mod amqp;
 mod doors;
 mod numbers;
+mod rate;
 mod rules;
 mod seal;
 mod tcp;
@@ -32,6 +33,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     listen(config, &mut found);
     peers(config, &mut found);
     origins(config, &mut found);
+    rate::check(config, &mut found);
     rules::check(config, &mut found);
     doors::check(config, &mut found);
     seal::check(config, &mut found);

@@ -125,7 +125,7 @@ fn orders(config: &Config, found: &mut Found) {
 }
 
 /// Also refuses what is no number (`nan`), as it is within no range.
-fn within<N: PartialOrd + Display>(found: &mut Found, place: &str, value: N, range: RangeInclusive<N>) {
+pub(super) fn within<N: PartialOrd + Display>(found: &mut Found, place: &str, value: N, range: RangeInclusive<N>) {
     if !range.contains(&value) {
         let key = place.rsplit('.').next().unwrap_or(place);
         let (least, most) = range.into_inner();
