@@ -704,6 +704,18 @@ mod recipe {
             ],
             &[last],
         );
+        // As the page warns: one of the two may pass on in full what is GREEN, and only that.
+        let (a, c) = (network.node("cert-a"), network.node("cert-c"));
+        let full = || c.expect(0, &["export"]).matches("\"raw\"").count();
+        assert_eq!(full(), 0);
+        a.peer(c, "community");
+        c.peer(a, "none");
+        reload(a, "", "");
+        reload(c, "", "");
+        a.status_when("cert-c has a fuller copy", |status| {
+            status["peers"]["cert-c"]["given"]["verdicts"]["completed"] == 1
+        });
+        assert_eq!(full(), 1);
     }
 
     pub(super) fn a_feed_that_never_leaves(recipe: &[Piece]) {
