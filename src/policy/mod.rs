@@ -83,11 +83,11 @@ pub enum Reason {
     Rule(Arc<RuleId>),
     /// No rule says yes.
     NoRule,
-    /// It is no test, and only tests pass. Else it would by this rule; `None`: by a word that allows everything.
-    TestMode(Option<Arc<RuleId>>),
     /// Its id is made of its content, and what is to be hidden from the peer could be found out by it. Else it would be
     /// given by this rule.
     Guessable(Option<Arc<RuleId>>),
+    /// It is no test, and only tests pass. Else it would by this rule; `None`: by a word that allows everything.
+    TestMode(Option<Arc<RuleId>>),
     /// It is larger than the peer accepts.
     TooBig,
 }
@@ -440,6 +440,10 @@ mod tests {
         assert!(matches!(ask("\"extra.x\"", Some(Vec::new())), Decision::Give(_)));
         let Decision::Withhold(reason) = ask("[\"raw\", \"source.*\"]", Some(Vec::new())) else { panic!() };
         assert_eq!((reason.to_string(), reason.rule().unwrap().label.as_str()), ("guessable".into(), "r/1"));
+        // Before test mode: what is lifted there would not let it pass.
+        let terms = Terms { test: true, ..sets("\"source.ip\"") };
+        let decision = policy().shares(&sealed(Some(Vec::new())), None, &name("it"), &terms);
+        assert_eq!(decision, Decision::Withhold(reason));
     }
 
     #[test]
