@@ -108,6 +108,6 @@ fn what_is_probably_not_meant_is_said() {
         "{text}"
     );
     assert_eq!(text.matches("IntelMQ has no field").count(), 1, "{text}");
-    assert!(text.contains("it is in test mode"), "{text}");
+    assert!(text.contains("it is in test mode") && text.contains("TLP:GREEN does not go to it"), "{text}");
     assert!(text.contains("no bot of IntelMQ's reads"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! Rules and doors that are no mistakes of the configuration, and probably not what is meant.
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, Peer, SealRule};
 use crate::envelope::Shape;
 use crate::harmonization::Format;
 
@@ -12,6 +12,14 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             format!("peer {}", peer.name),
             "it is in test mode: only events of the classification type \"test\" pass, both ways\n  when you and its \
              operator are content, write test = false on both sides",
+        ));
+    }
+    let unsaid = |peer: &&Peer| !peer.give.sets().is_empty() && !peer.is_community() && peer.community.is_none();
+    for peer in config.peers.iter().filter(unsaid) {
+        findings.push(Finding::note(
+            format!("peer {}", peer.name),
+            "TLP:GREEN does not go to it, whatever its rules say, since it is not of the community\n  write community = true \
+             or false, to say that you mean it",
         ));
     }
     let (redis, amqp) = (&config.give.redis, &config.give.amqp);
@@ -35,7 +43,7 @@ fn unknown_fields(config: &Config) -> Vec<Finding> {
         rules.iter().flat_map(move |rule| rule.fields.keys().map(move |field| (set.as_str(), rule.line, field)))
     });
     let seals = config.take.seals().flat_map(|(door, _, seal)| {
-        let fields = |rule: &'_ crate::config::SealRule| rule.when.fields.keys().cloned().collect::<Vec<_>>();
+        let fields = |rule: &SealRule| rule.when.fields.keys().cloned().collect::<Vec<_>>();
         seal.rules.iter().map(move |rule| (door.as_str(), rule.line.0, fields(rule))).collect::<Vec<_>>()
     });
     let seals = seals.flat_map(|(door, line, fields)| fields.into_iter().map(move |field| (door, line, field)));
