@@ -269,7 +269,6 @@ async fn an_acknowledgement_that_arrives_late_removes_nothing_else() {
 }
 
 #[tokio::test]
-#[ignore = "takes half a minute: it waits for time-outs"]
 async fn a_frozen_server_is_given_up_and_what_it_does_later_counts_once() {
     let redis = Redis::start();
     let (mut source, mut sink) = (source(redis.config(), None), sink(redis.config()));

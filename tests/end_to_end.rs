@@ -130,9 +130,8 @@ fn twenty_kills_lose_nothing_and_repeat_nothing() {
     killed(20, &all, 900);
 }
 
-/// By hand: `cargo nextest run --release --run-ignored only hundred_thousand --no-capture`
+/// Prints how long it took; with `--release` that means something.
 #[test]
-#[ignore = "some minutes in the dev profile"]
 fn a_hundred_thousand_events_and_two_kills() {
     let begun = Instant::now();
     killed(2, &events(0..100_000), 1_500);
@@ -230,7 +229,7 @@ fn a_queue_over_its_high_water_mark_is_waited_for() {
     assert!(longest <= 500 + 1_024, "{longest} in the queue");
 }
 
-/// By hand, as root: `cargo nextest run --run-ignored only full_disk`
+/// As root: `cargo nextest run --run-ignored only full_disk`, which `tests/all` does.
 #[test]
 #[ignore = "mounts a file system, for which it must be root"]
 fn a_full_disk_at_the_receiver_loses_nothing() {
