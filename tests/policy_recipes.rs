@@ -1,5 +1,5 @@
 //! Every piece of configuration in `docs/policy.md` does what the page says: conditions by a dry run, recipes in running
-//! nodes with links between them, one of them with a real IntelMQ behind it. A piece that is not in the tables here
+//! nodes with links between them, one of which has a real IntelMQ behind it. A piece that is not in the tables here
 //! fails the tests.
 
 #![allow(clippy::unwrap_used)] // A test that fails may panic, in what it calls too.
@@ -426,34 +426,32 @@ type Arrived = (serde_json::Map<String, Value>, u64);
 struct Network {
     nodes: BTreeMap<String, Relay>,
     /// Behind this node, in place of a folder.
-    intelmq: Option<(&'static str, Intelmq)>,
+    intelmq: (&'static str, Intelmq),
     sent: u64,
 }
 
 impl Network {
     /// The nodes of the pieces, and `others` with their configuration in the page's notation.
-    fn new(recipe: &[Piece], others: &[(&str, &str)], intelmq: Option<&'static str>) -> Network {
+    fn new(recipe: &[Piece], others: &[(&str, &str)], behind: &'static str) -> Network {
         let recipe = recipe.iter().map(|piece| (piece.node().unwrap(), &*piece.text));
         let files: Vec<(&str, &str)> = recipe.chain(others.iter().copied()).collect();
         let nodes: BTreeMap<String, Relay> =
             files.iter().map(|(name, _)| ((*name).to_owned(), Relay::init(name))).collect();
         assert_eq!(nodes.len(), files.len(), "one file per node");
-        let intelmq = intelmq.map(|name| (name, Intelmq::start("the receiver's", Pipeline::default(), |_| false)));
+        let intelmq = (behind, Intelmq::start("the receiver's", Pipeline::default(), |_| false));
         let network = Network { nodes, intelmq, sent: 0 };
         for (name, text) in files {
             let node = network.node(name);
             node.and(&filled(text, |peer| (network.node(peer).key.clone(), network.node(peer).address.clone())));
             fs::create_dir_all(node.path("in")).unwrap();
             node.and("[[take.files]]\nname = \"in\"\ndirectory = \"in\"");
-            match &network.intelmq {
-                Some((behind, intelmq)) if *behind == name => {
-                    let format = intelmq.harmonization();
-                    node.gives(&intelmq.redis.config(), IN, &format!("events = {{ harmonization = {format:?} }}"));
-                }
-                _ => {
-                    fs::create_dir_all(node.path("out")).unwrap();
-                    node.and("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\nevents.shape = \"iep04\"");
-                }
+            if name == behind {
+                let (_, intelmq) = &network.intelmq;
+                let format = intelmq.harmonization();
+                node.gives(&intelmq.redis.config(), IN, &format!("events = {{ harmonization = {format:?} }}"));
+            } else {
+                fs::create_dir_all(node.path("out")).unwrap();
+                node.and("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\nevents.shape = \"iep04\"");
             }
         }
         network
@@ -476,25 +474,23 @@ impl Network {
 
     /// What came out at a node, each event once.
     fn arrived(&self, name: &str) -> BTreeMap<u64, Arrived> {
-        let events: Vec<Arrived> = match &self.intelmq {
-            Some((behind, intelmq)) if *behind == name => {
-                let flat = |event: Value| {
-                    let hidden = event["extra.relay.hidden"].as_u64().unwrap_or(0);
-                    (event.as_object().unwrap().clone(), hidden)
-                };
-                intelmq.output().into_iter().map(flat).collect()
-            }
-            _ => {
-                let text = fs::read_to_string(self.node(name).path("out/events.jsonl")).unwrap_or_default();
-                // The last line may be being written.
-                let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-                let events = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-                let flat = |event: Value| {
-                    let hidden = event["meta"]["relay:hidden"].as_u64().unwrap_or(0);
-                    (event["payload"].as_object().unwrap().clone(), hidden)
-                };
-                events.map(flat).collect()
-            }
+        let (behind, intelmq) = &self.intelmq;
+        let events: Vec<Arrived> = if name == *behind {
+            let flat = |event: Value| {
+                let hidden = event["extra.relay.hidden"].as_u64().unwrap_or(0);
+                (event.as_object().unwrap().clone(), hidden)
+            };
+            intelmq.output().into_iter().map(flat).collect()
+        } else {
+            let text = fs::read_to_string(self.node(name).path("out/events.jsonl")).unwrap_or_default();
+            // The last line may be being written.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let events = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let flat = |event: Value| {
+                let hidden = event["meta"]["relay:hidden"].as_u64().unwrap_or(0);
+                (event["payload"].as_object().unwrap().clone(), hidden)
+            };
+            events.map(flat).collect()
         };
         let mut arrived = BTreeMap::new();
         for event in events {
@@ -551,9 +547,7 @@ impl Network {
                 }
             }
         }
-        if let Some((_, intelmq)) = &mut self.intelmq {
-            assert_eq!(intelmq.complaints(), Vec::<String>::new());
-        }
+        assert_eq!(self.intelmq.1.complaints(), Vec::<String>::new());
     }
 
     /// The event has its fields, but those that are hidden.
@@ -562,7 +556,7 @@ impl Network {
         assert_eq!(*count, hidden.len() as u64, "{name}: hidden in {fields:?}");
         let sent: Value = serde_json::from_str(&row.message(0)).unwrap();
         // IntelMQ's file output leaves it out, as is its default.
-        let behind_bots = self.intelmq.as_ref().is_some_and(|(behind, _)| *behind == name);
+        let behind_bots = self.intelmq.0 == name;
         for (field, value) in sent["payload"].as_object().unwrap() {
             if hidden.contains(&field.as_str()) || behind_bots && field == "raw" {
                 assert_eq!(fields.get(field), None, "{name}: {field} of {fields:?}");
@@ -594,7 +588,7 @@ mod recipe {
     pub(super) fn constituencies(recipe: &[Piece]) {
         let receiver = RECEIVER.replace("cert-at", "cert-eu");
         let others = [("cert-at", &*receiver), ("cert-ee", &*receiver)];
-        let mut network = Network::new(recipe, &others, Some("cert-at"));
+        let mut network = Network::new(recipe, &others, "cert-at");
         network.start();
         let eu = |event, arrives: &[&'static str]| row("cert-eu", event, arrives);
         network.check(
@@ -626,7 +620,7 @@ mod recipe {
         let member = recipe.iter().find(|piece| piece.node() == Some("cert-a")).unwrap();
         let as_it = |name: &str| member.text.replace(&format!("{name:?}"), "\"cert-a\"");
         let (b, c) = (as_it("cert-b"), as_it("cert-c"));
-        let mut network = Network::new(recipe, &[("cert-b", &b), ("cert-c", &c)], None);
+        let mut network = Network::new(recipe, &[("cert-b", &b), ("cert-c", &c)], "cert-b");
         network.start();
         network.check(
             &[
@@ -653,7 +647,7 @@ mod recipe {
         let peers = "[[peer]]\nname = \"cert-at\"\nkey = \"12D3KooW…\"\ngive = \"community\"\n";
         let research = format!("{peers}[[origin]]\nname = \"cert-b\"\nkey = \"12D3KooW…\"\n");
         let others = [("research", &*research), ("cert-b", peers)];
-        let mut network = Network::new(recipe, &others, None);
+        let mut network = Network::new(recipe, &others, "research");
         network.node("cert-at").peer(network.node("cert-b"), "none");
         network.start();
         const HIDDEN: &[&str] = &["raw", "source.abuse_contact", "destination.account"];
@@ -683,7 +677,7 @@ mod recipe {
 
     pub(super) fn full_events_for_two(recipe: &[Piece]) {
         let others = ["cert-a", "cert-b", "cert-c", "cert-d"].map(|name| (name, RECEIVER));
-        let mut network = Network::new(recipe, &others, None);
+        let mut network = Network::new(recipe, &others, "cert-c");
         network.start();
         let (two, rest) = (&["cert-a", "cert-b"], &["cert-c", "cert-d"]);
         let last = row("cert-at", r#""source.ip": "192.0.2.4", "tlp": "CLEAR""#, two).without(&[], rest);
@@ -719,7 +713,7 @@ mod recipe {
     }
 
     pub(super) fn a_feed_that_never_leaves(recipe: &[Piece]) {
-        let mut network = Network::new(recipe, &[("cert-a", RECEIVER), ("cert-b", RECEIVER)], None);
+        let mut network = Network::new(recipe, &[("cert-a", RECEIVER), ("cert-b", RECEIVER)], "cert-b");
         network.start();
         let at = |event, arrives: &[&'static str]| row("cert-at", event, arrives);
         network.check(
@@ -745,7 +739,7 @@ mod recipe {
         let c = "[[peer]]\nname = \"cert-b\"\nkey = \"12D3KooW…\"\naddresses = [\"/dns/relay.cert-b.example/tcp/4747\"]\n\
                  give = \"community\"\n[[peer]]\nname = \"cert-d\"\nkey = \"12D3KooW…\"\ngive = \"none\"\n\
                  [[origin]]\nname = \"cert-at\"\nkey = \"12D3KooW…\"\n";
-        let mut network = Network::new(recipe, &[("cert-b", b), ("cert-c", c), ("cert-d", "")], None);
+        let mut network = Network::new(recipe, &[("cert-b", b), ("cert-c", c), ("cert-d", "")], "cert-at");
         // Another peer, from whom all is taken.
         network.node("cert-d").peer(network.node("cert-at"), "community");
         network.node("cert-d").peer(network.node("cert-c"), "none");
@@ -776,7 +770,7 @@ mod recipe {
 
     pub(super) fn a_new_peer(recipe: &[Piece]) {
         let new = "[[peer]]\nname = \"cert-at\"\nkey = \"12D3KooW…\"\ngive = \"community\"\ntest = true\n";
-        let mut network = Network::new(recipe, &[("cert-new", new)], None);
+        let mut network = Network::new(recipe, &[("cert-new", new)], "cert-new");
         network.start();
         let (test, real) = (r#""classification.type": "test""#, r#""classification.type": "scanner""#);
         network.check(
