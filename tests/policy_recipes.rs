@@ -27,7 +27,6 @@ use intelmq_relay::config::Config;
 use intelmq_relay::envelope::Secret;
 use page::{Piece, filled, pieces};
 use relay::{Relay, wait_until};
-use rustix::process::Signal;
 use serde_json::Value;
 
 // ---- Conditions, by dry runs ----------------------------------------------------------------------------------------
@@ -567,20 +566,9 @@ impl Network {
     }
 }
 
-/// Changes a running node's configuration.
-#[track_caller]
-fn reload(node: &Relay, from: &str, to: &str) {
-    let text = node.configuration();
-    assert!(text.contains(from), "{text}");
-    node.configure(&text.replace(from, to));
-    let before = node.log_text().matches("configuration read again").count();
-    node.signal(Signal::HUP);
-    wait_until("the node reads it", || node.log_text().matches("configuration read again").count() > before);
-}
-
 /// Each recipe with its table. What arrives last shows that nothing more comes.
 mod recipe {
-    use super::{Network, Piece, reload, row, wait_until};
+    use super::{Network, Piece, row, wait_until};
 
     /// A node that takes everything from cert-at, and gives it nothing.
     const RECEIVER: &str = "[[peer]]\nname = \"cert-at\"\nkey = \"12D3KooW…\"\n";
@@ -704,8 +692,8 @@ mod recipe {
         assert_eq!(full(), 0);
         a.peer(c, "community");
         c.peer(a, "none");
-        reload(a, "", "");
-        reload(c, "", "");
+        a.reload("", "");
+        c.reload("", "");
         a.status_when("cert-c has a fuller copy", |status| {
             status["peers"]["cert-c"]["given"]["verdicts"]["completed"] == 1
         });
@@ -761,7 +749,7 @@ mod recipe {
             status["peers"]["cert-at"]["given"]["verdicts"]["refused:no-rule"] == 1
         });
         // When cert-d brings it, it is taken.
-        reload(network.node("cert-c"), "give = \"none\"", "give = \"community\"");
+        network.node("cert-c").reload("give = \"none\"", "give = \"community\"");
         network.check(
             &[],
             &[row("cert-c", r#""source.ip": "192.0.2.6", "tlp": "GREEN""#, &["cert-b", "cert-d", "cert-at"])],
@@ -786,7 +774,7 @@ mod recipe {
         assert_eq!(status["peers"]["cert-new"]["withheld"]["test-mode"], 1);
 
         for name in ["cert-at", "cert-new"] {
-            reload(network.node(name), "test = true", "test = false");
+            network.node(name).reload("test = true", "test = false");
         }
         for (name, peer) in [("cert-at", "cert-new"), ("cert-new", "cert-at")] {
             network.node(name).status_when("neither is in test mode", |status| {

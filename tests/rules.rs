@@ -16,7 +16,6 @@ use std::fs;
 use hand::Hand;
 use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Verdict, Want};
 use relay::{Relay, wait_until};
-use rustix::process::Signal;
 use serde_json::Value;
 
 /// An event of this number: every second one is of the secret feed.
@@ -58,15 +57,6 @@ fn out(node: &Relay) -> BTreeMap<u64, u64> {
         assert_eq!(found.insert(number, hidden), None, "event {number} came twice");
     }
     found
-}
-
-fn reload(node: &Relay, from: &str, to: &str) {
-    let text = node.configuration();
-    assert!(text.contains(from), "{text}");
-    node.configure(&text.replace(from, to));
-    let before = node.log_text().matches("configuration read again").count();
-    node.signal(Signal::HUP);
-    wait_until("the node reads it", || node.log_text().matches("configuration read again").count() > before);
 }
 
 const NO_SECRETS: &str = "[[rules.no-secrets]]\nname = \"secret\"\ndo = \"poison\"\nfields = { \"feed.name\" = \"secret\" }\n\
@@ -167,7 +157,7 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     let batch = batch.unwrap();
     assert_eq!(batch.offers.len(), 4);
 
-    reload(&node, "give = \"community\"", "give = [\"no-secrets\", \"community\"]");
+    node.reload("give = \"community\"", "give = [\"no-secrets\", \"community\"]");
     node.status_when("it is decided anew", |status| {
         status["peers"]["cert-h"]["withheld"]["rule-no-secrets/secret"] == 2
     });
@@ -183,7 +173,7 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     hand.send(Frame::Done(Done { no: batch.no, verdicts, mode: Mode::Offer })).await;
     node.status_when("it is answered", |status| status["peers"]["cert-h"]["unanswered"] == 0);
 
-    reload(&node, "give = [\"no-secrets\", \"community\"]", "give = \"community\"");
+    node.reload("give = [\"no-secrets\", \"community\"]", "give = \"community\"");
     put(&node, "more", &event(4));
     // Only the new one comes, on the same link.
     let frame = hand.receive().await.unwrap();
@@ -223,7 +213,7 @@ fn rules_decide_on_both_sides_and_links_stay_up() {
     // The set goes on to the next one where it denies.
     put(&a, "second", &(10..14).map(event).collect::<String>());
     wait_until("the others are there", || out(&b).len() == 7);
-    reload(&b, "take = [\"even\", \"all\"]", "take = [\"even\"]");
+    b.reload("take = [\"even\", \"all\"]", "take = [\"even\"]");
     put(&a, "third", &(10..16).map(event).collect::<String>());
     let status = a.status_when("b has refused", |status| {
         let verdicts = &status["peers"]["cert-b"]["given"]["verdicts"];
@@ -253,7 +243,7 @@ fn in_test_mode_only_tests_pass_until_both_lift_it() {
     assert_eq!(status["peers"]["cert-b"]["test"], serde_json::json!({"ours": true, "theirs": true}));
 
     // One side alone lifts nothing.
-    reload(&a, "test = true", "test = false");
+    a.reload("test = true", "test = false");
     let status = a.status_when("the link is new", |status| {
         let peer = &status["peers"]["cert-b"];
         peer["test"]["ours"] == false && peer["linked"] == true
@@ -264,7 +254,7 @@ fn in_test_mode_only_tests_pass_until_both_lift_it() {
     // Counted since the link began anew.
     a.status_when("the other is withheld", |status| status["peers"]["cert-b"]["withheld"]["test-mode"] == 1);
 
-    reload(&b, "test = true", "test = false");
+    b.reload("test = true", "test = false");
     a.status_when("neither has it", |status| {
         let peer = &status["peers"]["cert-b"];
         peer["test"]["theirs"] == false && peer["linked"] == true

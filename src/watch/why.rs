@@ -178,7 +178,11 @@ impl Why<'_> {
         let mut told = match &note.fate {
             Fate::Granted { by, hidden } => {
                 let by_what = by.as_deref().map_or("a word that allows everything".into(), |rule| self.rule(rule));
-                let fields = if *hidden > 0 { format!(", {hidden} fields hidden") } else { String::new() };
+                let fields = match hidden {
+                    0 => String::new(),
+                    1 => ", 1 field hidden".into(),
+                    more => format!(", {more} fields hidden"),
+                };
                 let mut told = Told::new("given", &format!("given by {by_what}{fields}"));
                 (told.rule, told.hidden) = (by.clone(), Some(*hidden));
                 told

@@ -80,6 +80,18 @@ impl Relay {
         std::fs::read_to_string(self.path("relay.toml")).unwrap()
     }
 
+    /// Changes the configuration of the running node, and waits until it holds.
+    #[track_caller]
+    pub fn reload(&self, from: &str, to: &str) {
+        let text = self.configuration();
+        assert!(text.contains(from), "{text}");
+        self.configure(&text.replace(from, to));
+        let read = || self.log_text().matches("configuration read again").count();
+        let before = read();
+        self.signal(Signal::HUP);
+        wait_until("the node reads it", || read() > before);
+    }
+
     /// Appends to the configuration.
     pub fn and(&self, text: &str) {
         self.configure(&format!("{}\n{text}\n", self.configuration()));
