@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
 use hand::Hand;
-use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Verdict, Want};
+use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want};
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -182,6 +182,11 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     let verdicts = [Verdict::Accepted, Verdict::Later, Verdict::Accepted, Verdict::Later].to_vec();
     hand.send(Frame::Done(Done { no: batch.no, verdicts, mode: Mode::Offer })).await;
     node.status_when("it is answered", |status| status["peers"]["cert-h"]["unanswered"] == 0);
+    for (Offer(slot, _, id, ..), fate) in batch.offers.iter().zip(["given", "withheld", "given", "withheld"]) {
+        let answer = node.expect(0, &["why", "--json", "--peer", "cert-h", &id.to_string()]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["fate"], fate, "{slot}: {answer}");
+    }
 
     reload(&node, "give = [\"no-secrets\", \"community\"]", "give = \"community\"");
     put(&node, "more", &event(4));
@@ -274,6 +279,23 @@ fn in_test_mode_only_tests_pass_until_both_lift_it() {
     assert_eq!(out(&b).into_keys().collect::<BTreeSet<_>>(), BTreeSet::from([1, 3, 5]));
     a.expect(0, &["resend", "--peer", "cert-b", "--since", "2026-01-01T00:00:00Z"]);
     wait_until("what was withheld is there", || out(&b).len() == 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_test_mode_refuses_is_not_said_to_be_refused_by_the_rule_that_would_take_it() {
+    let node = node("cert-a");
+    node.and("[[rules.scans]]\ndo = \"allow\"\nfields = { \"classification.type\" = \"scanner\" }\n");
+    let mut hand = Hand::listed_by(&node, "cert-h");
+    let terms = "give = \"community\"\ntake = [\"scans\"]\ntest = true";
+    node.configure(&node.configuration().replace("give = \"community\"", terms));
+    let mut node = node;
+    node.start();
+    hand.link(&node).await;
+    let sealed = hand::sealed_text(&hand.secret, "cert-h", event(0).trim(), |_| {});
+    let id = sealed.header().id.to_string();
+    assert_eq!(hand.give(&[sealed.bytes().clone()]).await, [Verdict::Refused("test-mode".into())]);
+    let said = node.expect(0, &["why", &id]);
+    assert!(said.contains("refused: test-mode; it would be taken by scans/1 (relay.toml:"), "{said}");
 }
 
 #[test]
