@@ -298,6 +298,32 @@ async fn what_test_mode_refuses_is_not_said_to_be_refused_by_the_rule_that_would
     assert!(said.contains("refused: test-mode; it would be taken by scans/1 (relay.toml:"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_none_of_ours_is_no_way_around_the_first_contact() {
+    let mut node = node("cert-a");
+    let mut hand = Hand::listed_by(&node, "cert-h");
+    node.configure(
+        &node.configuration().replace("give = \"community\"", "give = \"community\"\nfirst_contact = \"now\""),
+    );
+    node.start();
+    put(&node, "old", &(0..4).map(event).collect::<String>());
+    node.status_when("all are sealed", |status| status["head"] == 4);
+    hand.link_from(&node, From::Token(vec![7; 64].into())).await;
+    let status = node.status_when("it has begun", |status| status["peers"]["cert-h"]["linked"] == true);
+    assert_eq!(status["peers"]["cert-h"]["unanswered"], 0);
+    put(&node, "new", &event(5));
+    loop {
+        match hand.receive().await.expect("the node keeps the link") {
+            Frame::Batch(batch) => {
+                assert!(batch.offers.is_empty(), "what was there before: {:?}", batch.offers);
+                break;
+            }
+            Frame::Beat(_) | Frame::Pull(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn first_contact_holds_for_what_is_given_too() {
     let (mut a, mut b) = (node("cert-a"), node("cert-b"));
