@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
 use hand::Hand;
+use intelmq_relay::envelope::{Bounds, Envelope};
 use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want};
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
@@ -78,7 +79,7 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
     let mut hand = Hand::known(name);
     hand.link_from(node, From::All).await;
     let (mut plain, mut shape, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
-    let mut came = 0;
+    let (mut came, mut places) = (0, BTreeSet::new());
     while came < expected {
         let frame = hand.receive().await.expect("the node keeps the link");
         plain.extend(frame.encode());
@@ -97,6 +98,11 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
                 let list: Vec<(u16, serde_bytes::ByteBuf)> = serde_cbor::from_slice(&unpacked).unwrap();
                 plain.extend(unpacked);
                 came += list.len();
+                for (_, body) in &list {
+                    let envelope = Envelope::decode(body.to_vec().into(), &Bounds::default()).unwrap();
+                    places.insert(envelope.seal().index);
+                    shape.push(format!("one of {} under a signature", envelope.seal().count));
+                }
                 let (missing, all) = left.get_mut(&bodies.no).unwrap();
                 *missing -= list.len();
                 if *missing == 0 {
@@ -108,6 +114,8 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
             other => panic!("{other:?}"),
         }
     }
+    // Every second one is withheld.
+    assert!(places.len() > 60, "they are everywhere in their batches, not in some places only: {places:?}");
     (plain, shape)
 }
 
