@@ -212,6 +212,15 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     let Frame::Batch(batch) = frame else { panic!("{frame:?}") };
     // The newest is fresh, and goes whole.
     assert_eq!((batch.offers.len(), batch.whole.is_empty()), (4, false));
+    // The link ends before it is answered: the next one begins there.
+    hand.link_from(&node, From::Now).await;
+    loop {
+        match hand.receive().await.expect("the node keeps the link") {
+            Frame::Batch(batch) => break assert_eq!(batch.offers.len(), 5),
+            Frame::Beat(_) | Frame::Pull(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
     let said = node.expect(1, &["resend", "--peer", "nobody", "--since", "2026-01-01T00:00:00Z"]);
     assert!(said.contains("there is no peer nobody: `intelmq-relay peer list`"), "{said}");
 }

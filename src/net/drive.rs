@@ -126,6 +126,7 @@ impl Exchange {
             undecided: 0,
             most: settings.envelope,
             tests_only: theirs.test,
+            again: None,
             terms: partner.terms.subscribe(),
         };
         session.run(reader, writer, buffer, first).await
@@ -162,6 +163,8 @@ struct Session<'a> {
     most: usize,
     /// It has said that it is in test mode.
     tests_only: bool,
+    /// Since when it is given the log again, until it has all of it.
+    again: Option<u64>,
     /// What it may have, as far as that was looked at.
     terms: watch::Receiver<Arc<Terms>>,
 }
@@ -281,6 +284,7 @@ impl Session<'_> {
         if self.link.push.is_pulling() && self.partner.resend.borrow().is_some() {
             // What comes meanwhile is asked for anew.
             if let Some(time) = self.partner.resend.send_replace(None) {
+                self.again = self.again.map_or(Some(time), |again| Some(again.min(time)));
                 let position = position(store, &From::Time(time)).await?;
                 self.link.push.rewind(position);
             }
@@ -420,6 +424,7 @@ impl Session<'_> {
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
+        self.again = self.again.filter(|_| (traffic.unanswered, traffic.behind) != (0, 0));
         traffic.taking = !self.link.pull.is_settled() || undecided;
         traffic.given.add(given);
         let (ours, waiting) = self.link.pull.slowed();
@@ -436,8 +441,11 @@ impl Session<'_> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // However the link ends, what the peer has said by then is not forgotten.
+        // However the link ends, what the peer has said by then is not forgotten, nor what it is still to be given again.
         self.note_answers();
+        if let Some(time) = self.again.filter(|_| self.link.push.backlog() != (0, 0)) {
+            self.partner.resend.send_modify(|since| *since = Some(since.map_or(time, |since| since.min(time))));
+        }
     }
 }
 
