@@ -97,6 +97,8 @@ fn what_is_probably_not_meant_is_said() {
     let node = Relay::init("cert-a");
     let key = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
     node.and(&format!("[[peer]]\nname = \"cert-b\"\nkey = \"{key}\"\ntest = true\ngive = [\"ours\"]"));
+    node.and("[[peer]]\nname = \"cert-c\"\nkey = \"12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq\"\ntake = [\"bare\"]");
+    node.and("[[rules.bare]]\ndo = \"deny\"\ntags = \"internal\"");
     node.and(
         "[[rules.ours]]\ndo = \"allow\"\nfields = { \"source.ipp\" = \"192.0.2.1\", \"extra.any\" = 1, raw = \"eA==\" }",
     );
@@ -110,4 +112,6 @@ fn what_is_probably_not_meant_is_said() {
     assert_eq!(text.matches("IntelMQ has no field").count(), 1, "{text}");
     assert!(text.contains("it is in test mode") && text.contains("TLP:GREEN does not go to it"), "{text}");
     assert!(text.contains("no bot of IntelMQ's reads"), "{text}");
+    assert!(text.contains("no rule in the sets of its take allows anything"), "{text}");
+    assert_eq!(text.matches("allows anything").count(), 1, "{text}");
 }

@@ -488,8 +488,20 @@ fn refuses_rules_that_cannot_be_meant() {
             (&format!("{PEER_A}take = [\"community\"]"), 7, 9, "there is no set of rules community"),
             (&format!("{PEER_A}take = [\"r\"]\n{}", rule("do = \"hide\"\nhide = \"raw\"")), 7, 9, "kept as it comes"),
             (&format!("{PEER_A}give = \"community\"\ncommunity = false"), 8, 13, "says that it is not"),
+            // A poison behind a set that allows everything.
+            (
+                &format!(
+                    "{PEER_A}give = [\"open\", \"r\"]\n{}\n[[rules.open]]\ndo = \"allow\"",
+                    rule("do = \"poison\"\ntags = \"internal\"")
+                ),
+                7,
+                17,
+                "never asked: open before it",
+            ),
         ],
     );
+    let behind_a_deny = "[[rules.open]]\ndo = \"deny\"\ntags = \"x\"\n[[rules.open]]\ndo = \"allow\"\nhide = \"raw\"";
+    good(&format!("{HEAD}{PEER_A}give = [\"open\", \"r\"]\n{behind_a_deny}\n{}", rule("do = \"allow\"")));
 }
 
 #[test]

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 
 use hand::Hand;
-use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Verdict, Want};
+use intelmq_relay::envelope::{Bounds, Envelope};
+use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want};
 use relay::{Relay, wait_until};
 use serde_json::Value;
 
@@ -68,7 +69,7 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
     let mut hand = Hand::known(name);
     hand.link_from(node, From::All).await;
     let (mut plain, mut shape, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
-    let mut came = 0;
+    let (mut came, mut places) = (0, BTreeSet::new());
     while came < expected {
         let frame = hand.receive().await.expect("the node keeps the link");
         plain.extend(frame.encode());
@@ -87,6 +88,11 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
                 let list: Vec<(u16, serde_bytes::ByteBuf)> = serde_cbor::from_slice(&unpacked).unwrap();
                 plain.extend(unpacked);
                 came += list.len();
+                for (_, body) in &list {
+                    let envelope = Envelope::decode(body.to_vec().into(), &Bounds::default()).unwrap();
+                    places.insert(envelope.seal().index);
+                    shape.push(format!("one of {} under a signature", envelope.seal().count));
+                }
                 let (missing, all) = left.get_mut(&bodies.no).unwrap();
                 *missing -= list.len();
                 if *missing == 0 {
@@ -98,6 +104,8 @@ async fn everything(node: &Relay, name: &'static str, expected: usize) -> (Vec<u
             other => panic!("{other:?}"),
         }
     }
+    // Every second one is withheld.
+    assert!(places.len() > 60, "they are everywhere in their batches, not in some places only: {places:?}");
     (plain, shape)
 }
 
@@ -172,6 +180,11 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     let verdicts = [Verdict::Accepted, Verdict::Later, Verdict::Accepted, Verdict::Later].to_vec();
     hand.send(Frame::Done(Done { no: batch.no, verdicts, mode: Mode::Offer })).await;
     node.status_when("it is answered", |status| status["peers"]["cert-h"]["unanswered"] == 0);
+    for (Offer(slot, _, id, ..), fate) in batch.offers.iter().zip(["given", "withheld", "given", "withheld"]) {
+        let answer = node.expect(0, &["why", "--json", "--peer", "cert-h", &id.to_string()]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["fate"], fate, "{slot}: {answer}");
+    }
 
     node.reload("give = [\"no-secrets\", \"community\"]", "give = \"community\"");
     put(&node, "more", &event(4));
@@ -189,6 +202,15 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     let Frame::Batch(batch) = frame else { panic!("{frame:?}") };
     // The newest is fresh, and goes whole.
     assert_eq!((batch.offers.len(), batch.whole.is_empty()), (4, false));
+    // The link ends before it is answered: the next one begins there.
+    hand.link_from(&node, From::Now).await;
+    loop {
+        match hand.receive().await.expect("the node keeps the link") {
+            Frame::Batch(batch) => break assert_eq!(batch.offers.len(), 5),
+            Frame::Beat(_) | Frame::Pull(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
     let said = node.expect(1, &["resend", "--peer", "nobody", "--since", "2026-01-01T00:00:00Z"]);
     assert!(said.contains("there is no peer nobody: `intelmq-relay peer list`"), "{said}");
 }
@@ -264,6 +286,49 @@ fn in_test_mode_only_tests_pass_until_both_lift_it() {
     assert_eq!(out(&b).into_keys().collect::<BTreeSet<_>>(), BTreeSet::from([1, 3, 5]));
     a.expect(0, &["resend", "--peer", "cert-b", "--since", "2026-01-01T00:00:00Z"]);
     wait_until("what was withheld is there", || out(&b).len() == 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_test_mode_refuses_is_not_said_to_be_refused_by_the_rule_that_would_take_it() {
+    let node = node("cert-a");
+    node.and("[[rules.scans]]\ndo = \"allow\"\nfields = { \"classification.type\" = \"scanner\" }\n");
+    let mut hand = Hand::listed_by(&node, "cert-h");
+    let terms = "give = \"community\"\ntake = [\"scans\"]\ntest = true";
+    node.configure(&node.configuration().replace("give = \"community\"", terms));
+    let mut node = node;
+    node.start();
+    hand.link(&node).await;
+    let sealed = hand::sealed_text(&hand.secret, "cert-h", event(0).trim(), |_| {});
+    let id = sealed.header().id.to_string();
+    assert_eq!(hand.give(&[sealed.bytes().clone()]).await, [Verdict::Refused("test-mode".into())]);
+    let said = node.expect(0, &["why", &id]);
+    assert!(said.contains("refused: test-mode; it would be taken by scans/1 (relay.toml:"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_none_of_ours_is_no_way_around_the_first_contact() {
+    let mut node = node("cert-a");
+    let mut hand = Hand::listed_by(&node, "cert-h");
+    node.configure(
+        &node.configuration().replace("give = \"community\"", "give = \"community\"\nfirst_contact = \"now\""),
+    );
+    node.start();
+    put(&node, "old", &(0..4).map(event).collect::<String>());
+    node.status_when("all are sealed", |status| status["head"] == 4);
+    hand.link_from(&node, From::Token(vec![7; 64].into())).await;
+    let status = node.status_when("it has begun", |status| status["peers"]["cert-h"]["linked"] == true);
+    assert_eq!(status["peers"]["cert-h"]["unanswered"], 0);
+    put(&node, "new", &event(5));
+    loop {
+        match hand.receive().await.expect("the node keeps the link") {
+            Frame::Batch(batch) => {
+                assert!(batch.offers.is_empty(), "what was there before: {:?}", batch.offers);
+                break;
+            }
+            Frame::Beat(_) | Frame::Pull(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub use header::{Header, Kind, Links, VERSION};
 pub use id::{CyCat, SeenKey, SeenKeys, counts as counts_for_id, parse as parse_id};
 pub use name::{Key, KeyError, Name, NameError, Secret};
 pub use read::{Message, Unreadable};
-pub use seal::{BadSeal, Draft, Sealed, Verifier, seal};
+pub use seal::{BadSeal, Draft, Sealed, Verifier, seal, seal_among};
 pub use tlp::{Tlp, TlpError};
 pub use view::{Shape, rfc3339};
 pub use wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal};

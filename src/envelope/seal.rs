@@ -15,6 +15,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 use rand::CryptoRng;
+use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
 use super::merkle::{Hash, Tree, root_of};
@@ -73,27 +74,45 @@ impl Deref for Sealed {
 /// # Panics
 /// When there are more than [`MAX_BATCH`] drafts.
 pub fn seal(secret: &Secret, drafts: Vec<Draft>, rng: &mut impl CryptoRng) -> Vec<Sealed> {
-    assert!(drafts.len() <= MAX_BATCH as usize, "a batch holds at most {MAX_BATCH}");
+    let places = (0..drafts.len()).collect();
+    seal_at(secret, drafts, places, rng)
+}
+
+/// The same, at random places among so many leaves, of which the others are noise: who is given a part of the batch
+/// finds out by its seals neither how many others there are nor where they lie between.
+///
+/// # Panics
+/// When there are more than [`MAX_BATCH`] drafts or leaves.
+pub fn seal_among(leaves: usize, secret: &Secret, drafts: Vec<Draft>, rng: &mut impl CryptoRng) -> Vec<Sealed> {
+    let mut places: Vec<usize> = (0..leaves.max(drafts.len())).collect();
+    places.shuffle(rng);
+    seal_at(secret, drafts, places, rng)
+}
+
+/// `places` are those of the drafts, and then those of noise.
+fn seal_at(secret: &Secret, drafts: Vec<Draft>, places: Vec<usize>, rng: &mut impl CryptoRng) -> Vec<Sealed> {
+    assert!(places.len() <= MAX_BATCH as usize, "a batch holds at most {MAX_BATCH}");
     if drafts.is_empty() {
         return Vec::new();
     }
     let key = secret.key();
-    let mut leaves = Vec::with_capacity(drafts.len());
+    let mut leaves = vec![Hash::default(); places.len()];
+    places[drafts.len()..].iter().for_each(|place| rng.fill_bytes(&mut leaves[*place]));
     let mut parts = Vec::with_capacity(drafts.len());
-    for mut draft in drafts {
+    for (mut draft, place) in drafts.into_iter().zip(places) {
         draft.header.key = key;
         let header = draft.header.encode();
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let digests = draft.fields.iter().zip(0..).map(|((k, v), i)| field_digest(&salt(&seed, i), k, v));
-        leaves.push(leaf(&header, digests));
-        parts.push((draft, header, seed));
+        leaves[place] = leaf(&header, digests);
+        parts.push((draft, header, seed, place));
     }
-    let count = parts.len() as u32;
+    let count = leaves.len() as u32;
     let tree = Tree::new(leaves);
     let signature = secret.sign(&signed(&tree.root(), count));
-    let sealed = parts.into_iter().zip(0..).map(|((draft, header, seed), index)| {
-        let seal = Seal { index, count, proof: tree.proof(index as usize), signature };
+    let sealed = parts.into_iter().map(|(draft, header, seed, place)| {
+        let seal = Seal { index: place as u32, count, proof: tree.proof(place), signature };
         let fields: Vec<Field<'_>> =
             draft.fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
         let path = [draft.header.origin];

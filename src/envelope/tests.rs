@@ -1,5 +1,7 @@
 //! Properties of the whole: what is sealed opens, what is changed does not, what is hidden is gone.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -44,6 +46,22 @@ fn sealed(batch: Vec<Vec<(String, String)>>) -> Vec<Sealed> {
     let drafts = batch.into_iter().zip(1..);
     let drafts = drafts.map(|(fields, id)| Draft::new(header(id), fields, &Bounds::default()).unwrap()).collect();
     seal(&secret(1), drafts, &mut ChaCha20Rng::seed_from_u64(7))
+}
+
+#[test]
+fn a_batch_among_noise_shows_neither_its_size_nor_its_order() {
+    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    let drafts = |count| (1..=count).map(|id| Draft::new(header(id), event(), &Bounds::default()).unwrap()).collect();
+    for count in [1, 3, 64] {
+        let batch = seal_among(64, &secret(1), drafts(count), &mut rng);
+        let places: Vec<u32> = batch.iter().map(|sealed| sealed.seal().index).collect();
+        assert!(batch.iter().all(|sealed| open(sealed.bytes()).is_ok() && sealed.seal().count == 64));
+        assert_eq!(places.iter().collect::<HashSet<_>>().len(), batch.len());
+        assert_ne!(places, (0..batch.len() as u32).collect::<Vec<_>>());
+    }
+    // Noise is no constant, which a sibling's proof would show.
+    let [one, two] = [0, 1].map(|_| seal_among(2, &secret(1), drafts(1), &mut rng).remove(0).seal().proof.clone());
+    assert_ne!(one, two);
 }
 
 fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::trouble::{HeldBack, Trouble};
 use super::{Source, TakeLimit};
 use crate::accept::{Gate, Own};
-use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal};
+use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal_among};
 use crate::link::Verdict;
 use crate::policy::{Prepared, Sealing};
 use crate::store::{Held, Quarantined, Store, StoreError};
@@ -24,7 +24,8 @@ use crate::store::{Held, Quarantined, Store, StoreError};
 const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
 /// How long what was taken may take to be durable, when the door is to be closed.
 const LAST: Duration = Duration::from_millis(300);
-/// Envelopes under one signature. More would cost a hash (32 bytes) more in each for every doubling.
+/// Leaves under one signature, be the envelopes among them ever so few: else their number would show in each. More
+/// would cost a hash (32 bytes) more in each for every doubling.
 const BATCH: usize = 64;
 
 /// Who seals.
@@ -154,7 +155,7 @@ impl Intake {
         while !drafts.is_empty() {
             let rest = drafts.split_off(drafts.len().min(BATCH));
             let (batch, hide): (Vec<_>, Vec<_>) = std::mem::replace(&mut drafts, rest).into_iter().unzip();
-            let batch = seal(&self.sealer.secret, batch, &mut rand::rng()).into_iter().zip(hide);
+            let batch = seal_among(BATCH, &self.sealer.secret, batch, &mut rand::rng()).into_iter().zip(hide);
             sealed.extend(batch.map(|(event, hide)| match &*hide {
                 [] => event,
                 hide => event.hide(|key| hide.iter().any(|name| name == key)),

@@ -118,11 +118,13 @@ impl Push {
                 Some((log, seq)) if log == self.log => seq,
                 _ => position(From::All),
             },
-            _ => position(from),
+            _ => position(from.clone()),
         };
         self.read = self.sent;
         self.pulling = true;
-        self.spoke = now;
+        // One that has no place yet is told of its own at once: what comes while it is away is not before the first
+        // contact.
+        self.spoke = if matches!(from, From::Token(_)) { now } else { now.saturating_sub(self.settings.beat) };
         Ok(())
     }
 
@@ -188,25 +190,22 @@ impl Push {
         self.ready_bytes = 0;
     }
 
-    /// The numbers of the entries that were offered and may still be asked for. What is not held is not among them: it is
-    /// decided anew when it is read again.
-    pub fn offered(&self) -> Vec<u64> {
+    /// What was offered and may still be asked for: batch and slot, and the entry's number. What is not held is not among
+    /// it: it is decided anew when it is read again.
+    pub fn offered(&self) -> Vec<((u64, u16), u64)> {
         let held = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_none_or(Outgoing::is_held);
-        let seqs = self.open.values().flat_map(|open| {
+        let places = self.open.iter().flat_map(|(&no, open)| {
             let slots = open.offered.iter().filter(move |(_, outgoing)| held(outgoing));
-            slots.map(|(slot, _)| open.slots[usize::from(*slot)])
+            slots.map(move |(&slot, _)| ((no, slot), open.slots[usize::from(slot)]))
         });
-        seqs.collect()
+        places.collect()
     }
 
-    /// Policy changed: what was offered and may be asked for goes in this form from now on; `None`: not at all.
-    pub fn reconsider(&mut self, seq: u64, form: Option<&Outgoing>) {
-        for open in self.open.values_mut() {
-            for (slot, outgoing) in &mut open.offered {
-                if open.slots[usize::from(*slot)] == seq && outgoing.as_ref().is_none_or(Outgoing::is_held) {
-                    *outgoing = form.cloned();
-                }
-            }
+    /// Policy changed: what was offered there goes in this form from now on; `None`: not at all.
+    pub fn reconsider(&mut self, (no, slot): (u64, u16), form: Option<Outgoing>) {
+        let offered = self.open.get_mut(&no).and_then(|open| open.offered.get_mut(&slot));
+        if let Some(offered) = offered.filter(|offered| offered.as_ref().is_none_or(Outgoing::is_held)) {
+            *offered = form;
         }
     }
 
@@ -416,11 +415,16 @@ impl Push {
         }
         self.slow = self.slow.filter(|ends| now < *ends);
         self.flush(rng, now, out);
-        if self.pulling && self.open.is_empty() && now.saturating_sub(self.spoke) >= self.settings.beat {
+        if self.is_quiet() && now.saturating_sub(self.spoke) >= self.settings.beat {
             self.spoke = now;
             out.push(Frame::Beat(Beat { token: self.token(rng) }));
         }
         Ok(())
+    }
+
+    /// Whether the peer has everything that it may have.
+    fn is_quiet(&self) -> bool {
+        self.pulling && self.open.is_empty() && self.sent >= self.head
     }
 
     pub(super) fn deadline(&self) -> u64 {
@@ -428,7 +432,7 @@ impl Push {
         let ripe = self.ready.front().filter(|_| self.has_room() && (self.is_full() || self.read >= self.head));
         let ripe = ripe.map(|(_, entry)| self.ripe_at(entry));
         let gathered = (self.is_behind() && self.gathered() > 0).then(|| self.gathered());
-        let beat = (self.pulling && self.open.is_empty()).then_some(self.spoke + self.settings.beat);
+        let beat = self.is_quiet().then_some(self.spoke + self.settings.beat);
         [unanswered, ripe, gathered, beat, self.slow].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 

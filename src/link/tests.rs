@@ -299,6 +299,18 @@ fn a_quiet_log_says_where_it_ends_and_withheld_entries_do_not_show() {
     assert!(b.link.pull.current().is_some());
 }
 
+#[test]
+fn who_begins_now_is_told_at_once_where_that_is() {
+    let (mut a, mut b) = (side(true, 50, From::All), side(true, 0, From::Now));
+    settle(&mut a, &mut b, 20_000);
+    settle(&mut a, &mut b, 20_300);
+    // The link ends, and something comes meanwhile.
+    let token = b.cursor.clone().expect("a place, before anything has come");
+    let (mut a, mut b) = (side(true, 52, From::All), side(true, 0, From::Token(ByteBuf::from(token))));
+    settle(&mut a, &mut b, 21_000);
+    assert_eq!(numbers(&b), [51, 52]);
+}
+
 fn numbers(side: &Side) -> Vec<u128> {
     let number = |body: &Bytes| String::from_utf8_lossy(body).split(' ').nth(1).unwrap().parse().unwrap();
     side.got.iter().map(number).collect()
@@ -347,11 +359,11 @@ fn what_is_no_longer_permitted_is_not_sent_though_it_was_offered() {
     settle(&mut a, &mut b, 1000);
     a.log = 4;
     let offers = a.step(Vec::new(), 3000).unwrap();
-    assert_eq!(a.link.push.offered(), [1, 2, 3, 4]);
-    a.link.push.reconsider(2, None);
-    a.link
-        .push
-        .reconsider(3, Some(&Outgoing { bytes: Bytes::from_static(b"3 3 redacted"), ..entry(3, false).1.unwrap() }));
+    let places: Vec<_> = (0..4).map(|slot| ((1, slot), u64::from(slot) + 1)).collect();
+    assert_eq!(a.link.push.offered(), places);
+    a.link.push.reconsider((1, 1), None);
+    let redacted = Outgoing { bytes: Bytes::from_static(b"3 3 redacted"), ..entry(3, false).1.unwrap() };
+    a.link.push.reconsider((1, 2), Some(redacted));
     let wants = b.step(offers, 3000).unwrap();
     let bodies = a.step(wants, 3000).unwrap();
     b.step(bodies, 3000).unwrap();

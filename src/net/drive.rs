@@ -5,6 +5,7 @@
 //! link's window.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,6 +14,7 @@ use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::beginning::{Beginning, position};
 use super::hello;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
@@ -22,7 +24,7 @@ use crate::link::{
     Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
     decode_length,
 };
-use crate::policy::{Decision, Reason};
+use crate::policy::{Decision, Reason, Terms};
 use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreError};
 
 /// What one step reads of the log.
@@ -124,6 +126,8 @@ impl Exchange {
             undecided: 0,
             most: settings.envelope,
             tests_only: theirs.test,
+            again: None,
+            terms: partner.terms.subscribe(),
         };
         session.run(reader, writer, buffer, first).await
     }
@@ -159,6 +163,10 @@ struct Session<'a> {
     most: usize,
     /// It has said that it is in test mode.
     tests_only: bool,
+    /// Since when it is given the log again, until it has all of it.
+    again: Option<u64>,
+    /// What it may have, as far as that was looked at.
+    terms: watch::Receiver<Arc<Terms>>,
 }
 
 impl Session<'_> {
@@ -175,7 +183,8 @@ impl Session<'_> {
     {
         let gate = &self.exchange.gate;
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
-        let (mut terms, mut resend) = (self.partner.terms.subscribe(), self.partner.resend.subscribe());
+        // One of the two that wait for new terms: this one wakes, and the session's sees to it that they hold.
+        let (mut terms, mut resend) = (self.terms.clone(), self.partner.resend.subscribe());
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
@@ -226,7 +235,7 @@ impl Session<'_> {
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
-                _ = terms.changed() => self.reconsider().await?,
+                _ = terms.changed() => {}
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
@@ -238,17 +247,16 @@ impl Session<'_> {
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
-        let start = match &frame {
-            // It has had a place in a log of ours before: this is no first contact.
-            Frame::Pull(from @ From::Token(_)) => self.position(from).await?,
-            Frame::Pull(from) => self.position(from).await?.max(self.position(&self.partner.first_contact).await?),
-            _ => 0,
+        self.keep_to_terms().await?;
+        let begins = match &frame {
+            Frame::Pull(from) => Some(Beginning::new(self.exchange, self.partner, from).await?),
+            _ => None,
         };
-        let begins = if let Frame::Pull(from) = &frame { Some(!matches!(from, From::Token(_))) } else { None };
+        let start = begins.as_ref().map_or(0, |begins| begins.after);
         let known = self.exchange.gate.known();
         let submission = self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?;
-        if let Some(first_contact) = begins {
-            self.note_beginning(first_contact);
+        if let Some(begins) = begins {
+            self.note_beginning(begins.first_contact);
         }
         Ok(submission)
     }
@@ -269,38 +277,18 @@ impl Session<'_> {
         }
     }
 
-    /// The number after which a peer begins that has no token, or whose token is not ours.
-    async fn position(&self, from: &From) -> Result<u64, StoreError> {
-        let store = self.exchange.gate.store();
-        let (mut low, mut high) = (store.first() - 1, store.head());
-        match from {
-            From::Now => return Ok(high),
-            From::All | From::Token(_) => return Ok(low),
-            From::Time(_) => {}
-        }
-        // Numbers are in the order of their times, as far as the clock is.
-        while let (From::Time(time), true) = (from, low < high) {
-            let middle = low + (high - low) / 2;
-            let one = store.read(middle, ReadLimit { entries: 1, bytes: 1 }).await?;
-            match one.first() {
-                Some(entry) if entry.at < *time => low = entry.seq,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
     /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
     /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
     async fn pump(&mut self) -> Result<Option<Submission>, LinkEnd> {
+        let store = self.exchange.gate.store();
         if self.link.push.is_pulling() && self.partner.resend.borrow().is_some() {
             // What comes meanwhile is asked for anew.
             if let Some(time) = self.partner.resend.send_replace(None) {
-                let position = self.position(&From::Time(time)).await?;
+                self.again = self.again.map_or(Some(time), |again| Some(again.min(time)));
+                let position = position(store, &From::Time(time)).await?;
                 self.link.push.rewind(position);
             }
         }
-        let store = self.exchange.gate.store();
         if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
@@ -315,6 +303,7 @@ impl Session<'_> {
             self.link.push.entries(outgoing, through);
         }
         self.read_again().await?;
+        self.keep_to_terms().await?;
         self.tick()
     }
 
@@ -380,16 +369,25 @@ impl Session<'_> {
         self.exchange.gate.note(&self.partner.reader(), notes, now());
     }
 
-    /// Policy has changed: what is not sent yet is decided anew, what was offered and not asked for too.
+    /// Before anything is sent or answered: where policy has changed, what is not sent yet is decided anew, what was
+    /// offered and not asked for too.
+    async fn keep_to_terms(&mut self) -> Result<(), StoreError> {
+        while self.terms.has_changed().unwrap_or(false) {
+            self.terms.mark_unchanged();
+            self.reconsider().await?;
+        }
+        Ok(())
+    }
+
     async fn reconsider(&mut self) -> Result<(), StoreError> {
         self.link.push.forget_unsent();
-        for seq in self.link.push.offered() {
+        for (place, seq) in self.link.push.offered() {
             let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
             // What has expired meanwhile is not given any more.
             let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
             let (fate, form) = decided.unzip();
             self.note(fate.map(|fate| (seq, fate)));
-            self.link.push.reconsider(seq, form.flatten().as_ref());
+            self.link.push.reconsider(place, form.flatten());
         }
         Ok(())
     }
@@ -426,6 +424,7 @@ impl Session<'_> {
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
+        self.again = self.again.filter(|_| (traffic.unanswered, traffic.behind) != (0, 0));
         traffic.taking = !self.link.pull.is_settled() || undecided;
         traffic.given.add(given);
         let (ours, waiting) = self.link.pull.slowed();
@@ -442,8 +441,11 @@ impl Session<'_> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // However the link ends, what the peer has said by then is not forgotten.
+        // However the link ends, what the peer has said by then is not forgotten, nor what it is still to be given again.
         self.note_answers();
+        if let Some(time) = self.again.filter(|_| self.link.push.backlog() != (0, 0)) {
+            self.partner.resend.send_modify(|since| *since = Some(since.map_or(time, |since| since.min(time))));
+        }
     }
 }
 

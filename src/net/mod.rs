@@ -8,6 +8,7 @@
 
 mod address;
 mod backoff;
+mod beginning;
 mod callers;
 mod drive;
 mod hello;

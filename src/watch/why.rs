@@ -124,8 +124,13 @@ impl Why<'_> {
                 (decided, answered) = (Some(note), None);
             }
         }
+        // To an offer that was taken back, a peer says `later`: nothing was given.
+        let taken_back = |note: &&Note| {
+            note.fate == Fate::Told(Verdict::Later)
+                && decided.is_some_and(|note| matches!(note.fate, Fate::Withheld(_)))
+        };
         // What it has, it has, whatever was decided since.
-        match (decided, answered.or(has_it)) {
+        match (decided, answered.filter(|note| !taken_back(note)).or(has_it)) {
             (None, None) => self.unread(entry, reader, place, report),
             (decided, answered) => self.read(decided, answered),
         }
@@ -269,9 +274,15 @@ impl Why<'_> {
         if !self.is_asked(&note.reader) {
             return None;
         }
-        let by = match (verdict, rule) {
-            (Verdict::Refused(_), Some(rule)) => format!("refused by {}", self.rule(rule)),
-            (verdict, _) => format!("refused: {}", verdict.to_string().trim_start_matches("refused:")),
+        let word = verdict.to_string();
+        let word = word.trim_start_matches("refused:");
+        let by = match rule {
+            None => format!("refused: {word}"),
+            // As in `withheld`: the rule is the one that would let it pass.
+            Some(rule) if word == Reason::TestMode(None).word() => {
+                format!("refused: {word}; it would be taken by {}", self.rule(rule))
+            }
+            Some(rule) => format!("refused by {}", self.rule(rule)),
         };
         let mut told =
             Told::new("refused", &format!("{by}, {}; its origin, by its own word: {}", rfc3339(note.at), note.origin));

@@ -1,8 +1,8 @@
 //! Rules and doors that are no mistakes of the configuration, and probably not what is meant.
 
 use super::Finding;
-use crate::config::{Config, Peer, SealRule};
-use crate::envelope::Shape;
+use crate::config::{Act, Admit, Config, Peer, SealRule, Share};
+use crate::envelope::{Name, Shape};
 use crate::harmonization::Format;
 
 pub(super) fn look(config: &Config) -> Vec<Finding> {
@@ -22,6 +22,19 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
              or false, to say that you mean it",
         ));
     }
+    for peer in &config.peers {
+        for (key, sets, all) in [("give", peer.give.sets(), Share::COMMUNITY), ("take", peer.take.sets(), Admit::ALL)] {
+            if !sets.is_empty() && !allow(config, sets, all) {
+                findings.push(Finding::note(
+                    format!("peer {}", peer.name),
+                    format!(
+                        "no rule in the sets of its {key} allows anything, so nothing passes\n  put {all:?} last, or a \
+                         set with do = \"allow\"; or write {key} = \"none\", to say that you mean it"
+                    ),
+                ));
+            }
+        }
+    }
     let (redis, amqp) = (&config.give.redis, &config.give.amqp);
     let pipelines =
         redis.iter().map(|door| (&door.name, &door.events)).chain(amqp.iter().map(|d| (&d.name, &d.events)));
@@ -35,6 +48,12 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether anything can pass by these sets. To hide, or not to deny, is not to allow.
+fn allow(config: &Config, sets: &[Name], everything: &str) -> bool {
+    let allows = |set: &Name| config.rules.get(set).into_iter().flatten().any(|rule| rule.act == Act::Allow);
+    sets.iter().any(|set| set.as_str() == everything || allows(set))
 }
 
 /// Fields that rules name and IntelMQ does not know: a slip, and the rule matches nothing; or another format's field.

@@ -27,6 +27,8 @@ pub(super) fn check(config: &Config, found: &mut Found) {
     for (i, peer) in config.peers.iter().enumerate() {
         sets(config, peer.give.sets(), Share::COMMUNITY, &format!("peer.{i}.give"), found);
         sets(config, peer.take.sets(), Admit::ALL, &format!("peer.{i}.take"), found);
+        behind(config, peer.give.sets(), &format!("peer.{i}.give"), found);
+        behind(config, peer.take.sets(), &format!("peer.{i}.take"), found);
         taken(config, i, peer, found);
         if peer.give == Share::Community && peer.community == Some(false) {
             found.add(
@@ -137,6 +139,24 @@ fn sets(config: &Config, sets: &[Name], everything: &str, place: &str, found: &m
                 format!("write [[rules.{set}]], or one of: {}", known.join(", ")),
             );
         }
+    }
+}
+
+/// A set behind one that decides about everything is never asked, a poison in it neither.
+fn behind(config: &Config, sets: &[Name], place: &str, found: &mut Found) {
+    // Behind a rule that denies, the next set is asked.
+    let ends = |rules: &&Vec<Rule>| {
+        let last = rules.iter().find(|rule| rule.act == Act::Deny || (rule.act != Act::Hide && rule.matches_all()));
+        last.is_some_and(|last| last.act != Act::Deny)
+    };
+    let decides = |set: &Name| config.rules.get(set).is_some_and(|rules| ends(&rules));
+    if let Some(last) = sets.iter().position(decides).filter(|last| last + 1 < sets.len()) {
+        let (set, next) = (&sets[last], last + 1);
+        found.add(
+            format!("{place}.{next} {place}"),
+            format!("this set is never asked: {set} before it decides about every event"),
+            format!("put {set} last, or remove this one"),
+        );
     }
 }
 

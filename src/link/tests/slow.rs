@@ -133,8 +133,9 @@ fn much_may_wait_and_a_window_of_it_is_in_memory() {
     // Policy changes: what is held goes in the new form, what is not is decided when it is asked for.
     let held = a.link.push.offered();
     assert!((200..300).contains(&held.len()), "{}", held.len());
-    a.link.push.reconsider(held[0], None);
-    a.link.push.reconsider(shown, entry(shown, false).1.as_ref());
+    a.link.push.reconsider(held[0].0, None);
+    let last = (1 + (shown - 1) / 512, ((shown - 1) % 512) as u16);
+    a.link.push.reconsider(last, entry(shown, false).1);
     assert!(a.link.push.held() < (256 << 10) + 2_000, "{} bytes are held", a.link.push.held());
     // The limit is lifted: all of it comes, at once, a window at a time.
     allowance.set(&Rate::default(), 1_000);
