@@ -62,7 +62,7 @@ async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
         ),
         ("a good one", mine(2, |_| {}), Verdict::Accepted),
         ("garbage", Bytes::from_static(b"no envelope"), Verdict::Malformed),
-        ("nothing", Bytes::new(), Verdict::Malformed),
+        ("nothing: not given any more", Bytes::new(), Verdict::Later),
         ("a part", good.slice(..good.len() - 1), Verdict::Malformed),
         ("something behind it", [&good[..], b"\0"].concat().into(), Verdict::Malformed),
         ("a replay", good.clone(), Verdict::Duplicate),

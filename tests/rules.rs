@@ -16,6 +16,7 @@ use std::fs;
 use hand::Hand;
 use intelmq_relay::envelope::{Bounds, Envelope};
 use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want};
+use rand::{RngExt, SeedableRng};
 use relay::{Relay, wait_until};
 use serde_json::Value;
 
@@ -213,6 +214,49 @@ async fn a_tighter_policy_holds_for_what_was_shown_and_a_looser_one_resends_noth
     }
     let said = node.expect(1, &["resend", "--peer", "nobody", "--since", "2026-01-01T00:00:00Z"]);
     assert!(said.contains("there is no peer nobody: `intelmq-relay peer list`"), "{said}");
+}
+
+/// A peer asks for everything and does not read: what is not on its way when policy changes does not go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tighter_policy_holds_for_what_a_slow_peer_has_asked_for() {
+    const EVENTS: u16 = 12;
+    let mut node = node("cert-a");
+    node.and(NO_SECRETS);
+    let mut hand = Hand::listed_by(&node, "cert-h");
+    node.start();
+    let noise = |number: u64| -> String {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(number);
+        (0..600_000).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect()
+    };
+    let text = |number: u16| format!("{{\"feed.name\": \"secret\", \"extra.noise\": \"{}\"}}\n", noise(number.into()));
+    put(&node, "all", &(0..EVENTS).map(text).collect::<String>());
+    node.status_when("all are sealed", |status| status["head"] == EVENTS);
+    hand.link_from(&node, From::All).await;
+    let mut open = BTreeMap::new();
+    while open.values().sum::<usize>() < usize::from(EVENTS) {
+        if let Frame::Batch(batch) = hand.receive().await.unwrap() {
+            open.insert(batch.no, batch.offers.len());
+        }
+    }
+    for (&no, &offers) in &open {
+        let answers = (0..offers as u16).map(|slot| (slot, Answer::Want)).collect();
+        hand.send(Frame::Want(Want { no, answers })).await;
+    }
+    node.status_when("all are asked for", |status| status["peers"]["cert-h"]["given"]["sent"] == EVENTS);
+    node.reload("give = \"community\"", "give = [\"no-secrets\", \"community\"]");
+    let withheld = |status: &Value| status["peers"]["cert-h"]["withheld"]["rule-no-secrets/secret"].as_u64();
+    node.status_when("it is decided anew", |status| withheld(status).is_some());
+    let mut lengths = Vec::new();
+    while lengths.len() < usize::from(EVENTS) {
+        if let Frame::Bodies(bodies) = hand.receive().await.unwrap() {
+            let plain = zstd::stream::decode_all(&bodies.packed[..]).unwrap();
+            let list: Vec<(u16, serde_bytes::ByteBuf)> = serde_cbor::from_slice(&plain).unwrap();
+            lengths.extend(list.iter().map(|(_, body)| body.len()));
+        }
+    }
+    let gone = lengths.iter().filter(|length| **length == 0).count();
+    println!("{gone} of {EVENTS} were taken back");
+    assert!(gone > 0 && lengths.last() == Some(&0), "{lengths:?}");
 }
 
 #[test]

@@ -195,6 +195,41 @@ impl Frame {
         [length, &[kind], &body].concat()
     }
 
+    /// Bytes of envelopes in it, packed, and of what else may be large.
+    pub fn weight(&self) -> usize {
+        match self {
+            Frame::Batch(batch) => batch.whole.len() + 96 * batch.offers.len(),
+            Frame::Bodies(bodies) => bodies.packed.len(),
+            Frame::Want(want) => 16 * want.answers.len(),
+            Frame::Done(done) => 16 * done.verdicts.len(),
+            _ => 0,
+        }
+    }
+
+    /// Puts other envelopes into the places of those that it carries: another form, or nothing where one is not given
+    /// any more.
+    pub fn revise(&mut self, forms: Vec<(u16, Option<Bytes>)>) {
+        let forms: Vec<(u16, Bytes)> = forms.into_iter().map(|(slot, form)| (slot, form.unwrap_or_default())).collect();
+        let packed = pack(forms.iter().map(|(slot, form)| (*slot, form)));
+        match self {
+            Frame::Batch(batch) if !batch.whole.is_empty() => batch.whole = packed,
+            Frame::Bodies(bodies) => bodies.packed = packed,
+            _ => {}
+        }
+    }
+
+    /// The batch whose envelopes it carries, and their slots. What is no longer given is not among them: it stays so.
+    pub(super) fn carries(&self) -> Option<(u64, Vec<u16>)> {
+        let (no, packed) = match self {
+            Frame::Batch(batch) => (batch.no, &batch.whole),
+            Frame::Bodies(bodies) => (bodies.no, &bodies.packed),
+            _ => return None,
+        };
+        // Ours: it unpacks.
+        let list = unpack(packed, usize::MAX).unwrap_or_default();
+        Some((no, list.into_iter().map(|(slot, _)| slot).collect()))
+    }
+
     /// Decodes what follows the length.
     pub fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
         let (&kind, body) = bytes.split_first().ok_or(FrameError::Length)?;

@@ -131,6 +131,11 @@ impl Pull {
         }
         let mut submission = Submission { slots: Vec::new(), envelopes: Vec::new(), cursor: None };
         for (slot, body) in whole {
+            if body.is_empty() {
+                // Its policy changed before it was sent.
+                place(&mut slots, slot, Slot::Decided(Verdict::Later))?;
+                continue;
+            }
             place(&mut slots, slot, Slot::Submitted(None))?;
             submission.slots.push((batch.no, slot));
             submission.envelopes.push(body);

@@ -245,6 +245,18 @@ impl Push {
         }
     }
 
+    /// The slots and numbers of the entries that a frame of ours carries.
+    pub fn carried(&self, frame: &Frame) -> Vec<(u16, u64)> {
+        let Some((no, slots)) = frame.carries() else { return Vec::new() };
+        let Some(open) = self.open.get(&no) else { return Vec::new() };
+        slots.into_iter().filter_map(|slot| Some((slot, *open.slots.get(usize::from(slot))?))).collect()
+    }
+
+    /// Nothing of the peer's is read for now: that it says nothing about open batches is no silence of its own.
+    pub fn excuse(&mut self, now: u64) {
+        self.open.values_mut().for_each(|open| open.heard = now);
+    }
+
     /// Whether the peer has said where to begin.
     pub fn is_pulling(&self) -> bool {
         self.pulling

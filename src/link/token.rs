@@ -3,24 +3,40 @@
 //! Sealed with XChaCha20-Poly1305 under a key that only we have, always of one length and never twice the same, so
 //! that a peer sees neither numbers nor the gaps of what policy withheld.
 
-use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::envelope::Key as PeerKey;
+
 const NONCE: usize = 24;
 
 /// The key of our tokens. Derived from the node's secret, so that tokens outlive the store.
 #[derive(Clone)]
-pub struct TokenKey(XChaCha20Poly1305);
+pub struct TokenKey {
+    cipher: XChaCha20Poly1305,
+    /// Whose tokens they are: those of another peer are none.
+    peer: Option<PeerKey>,
+}
 
 impl TokenKey {
     /// The token key of the node with this secret seed.
     pub fn derive(seed: &[u8; 32]) -> TokenKey {
         let digest: [u8; 32] =
             Sha256::new().chain_update(b"intelmq-relay/1 resume token").chain_update(seed).finalize().into();
-        TokenKey(XChaCha20Poly1305::new(&Key::from(digest)))
+        TokenKey { cipher: XChaCha20Poly1305::new(&Key::from(digest)), peer: None }
+    }
+
+    /// The key of the tokens that this peer holds.
+    #[must_use]
+    pub fn of_peer(&self, peer: PeerKey) -> TokenKey {
+        TokenKey { cipher: self.cipher.clone(), peer: Some(peer) }
+    }
+
+    fn aad(&self) -> &[u8] {
+        self.peer.as_ref().map_or(&[], |peer| peer.as_bytes())
     }
 
     /// The token for "everything up to `seq` of log `log` is decided".
@@ -30,7 +46,9 @@ impl TokenKey {
         let mut plain = [0; 24];
         plain[..16].copy_from_slice(log.as_bytes());
         plain[16..].copy_from_slice(&seq.to_be_bytes());
-        let sealed = self.0.encrypt(&XNonce::from(nonce), &plain[..]).expect("24 bytes are within the cipher's limit");
+        let payload = Payload { msg: &plain, aad: self.aad() };
+        let sealed =
+            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("24 bytes are within the cipher's limit");
         [&nonce[..], &sealed].concat()
     }
 
@@ -38,7 +56,8 @@ impl TokenKey {
     pub fn open(&self, token: &[u8]) -> Option<(Uuid, u64)> {
         let (nonce, sealed) = token.split_at_checked(NONCE)?;
         let nonce: [u8; NONCE] = nonce.try_into().ok()?;
-        let plain: [u8; 24] = self.0.decrypt(&XNonce::from(nonce), sealed).ok()?.try_into().ok()?;
+        let payload = Payload { msg: sealed, aad: self.aad() };
+        let plain: [u8; 24] = self.cipher.decrypt(&XNonce::from(nonce), payload).ok()?.try_into().ok()?;
         let (log, seq) = plain.split_at(16);
         Some((Uuid::from_slice(log).ok()?, u64::from_be_bytes(seq.try_into().ok()?)))
     }
@@ -59,6 +78,9 @@ mod tests {
         assert_ne!(one, key.seal(log, 1, &mut rng));
         assert_eq!(key.open(&two), Some((log, u64::MAX)));
         assert_eq!(TokenKey::derive(&[2; 32]).open(&one), None);
+        let peer = |n| key.of_peer(crate::envelope::Secret::from_seed(&[n; 32]).key());
+        let its = peer(3).seal(log, 1, &mut rng);
+        assert_eq!((peer(3).open(&its), peer(4).open(&its), key.open(&its)), (Some((log, 1)), None, None));
         for at in 0..one.len() {
             let mut changed = one.clone();
             changed[at] ^= 1;

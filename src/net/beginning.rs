@@ -14,12 +14,13 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// As the peer asks, but at its first contact not before the place that it has here. Who has a token of ours, if of
-    /// another log, was met before; any other token is only the peer's word.
+    /// As the peer asks, but at its first contact not before the place that it has here. Who has a token that we made
+    /// for it, if of another log, was met before; any other token is only the peer's word.
     pub(super) async fn new(node: &Exchange, partner: &Partner, from: &From) -> Result<Beginning, StoreError> {
         let store = node.gate.store();
         let after = position(store, from).await?;
-        let first_contact = !matches!(from, From::Token(token) if node.token_key.open(token).is_some());
+        let own = node.token_key.of_peer(partner.bringer.key);
+        let first_contact = !matches!(from, From::Token(token) if own.open(token).is_some());
         let first = if first_contact { position(store, &partner.first_contact).await? } else { 0 };
         Ok(Beginning { after: after.max(first), first_contact })
     }

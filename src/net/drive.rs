@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
 use super::beginning::{Beginning, position};
 use super::hello;
+use super::outbox::Outbox;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
 use crate::accept::Gate;
@@ -107,7 +108,8 @@ impl Exchange {
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
             ..self.settings
         };
-        let mut link = Link::new(partner.id, settings, self.token_key.clone(), store.log_id(), resume, self.clock());
+        let token_key = self.token_key.of_peer(partner.bringer.key);
+        let mut link = Link::new(partner.id, settings, token_key, store.log_id(), resume, self.clock());
         link.pull.keep_to(partner.allowance.clone());
         {
             let mut traffic = partner.traffic();
@@ -122,7 +124,7 @@ impl Exchange {
             partner,
             link,
             verifier: Verifier::new(ROOTS),
-            out: BytesMut::new(),
+            out: Outbox::default(),
             undecided: 0,
             most: settings.envelope,
             tests_only: theirs.test,
@@ -155,8 +157,7 @@ struct Session<'a> {
     partner: &'a Partner,
     link: Link,
     verifier: Verifier,
-    /// Encoded, not yet written.
-    out: BytesMut,
+    out: Outbox,
     /// Bytes of envelopes that came and are not decided: above our window nothing more is read.
     undecided: usize,
     /// Largest envelope that the peer accepts.
@@ -199,13 +200,17 @@ impl Session<'_> {
                 buffer.advance(length);
                 commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
             }
+            if !self.has_room() {
+                // What it answers meanwhile, nobody reads: it is not silent.
+                self.link.push.excuse(self.exchange.clock());
+            }
             head.mark_unchanged();
             let claims_elsewhere = self.link.pull.waits();
             if claims_elsewhere {
                 decided.mark_unchanged();
             }
             commits.extend(self.pump().await?.map(|submission| self.submit(submission)));
-            self.encode()?;
+            self.post()?;
             self.count(!commits.is_empty());
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
@@ -218,7 +223,7 @@ impl Session<'_> {
                         return Err(LinkEnd::Closed(std::io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
-                written = write_or_flush(&mut writer, &mut self.out), if writing || unflushed => {
+                written = self.out.write_or_flush(&mut writer), if writing || unflushed => {
                     written.map_err(LinkEnd::Closed)?;
                     unflushed = writing;
                 }
@@ -242,6 +247,7 @@ impl Session<'_> {
         }
     }
 
+    /// Whether more is read of the peer.
     fn has_room(&self) -> bool {
         self.undecided < self.exchange.settings.window && !self.link.pull.is_overdrawn(self.exchange.clock())
     }
@@ -382,14 +388,29 @@ impl Session<'_> {
     async fn reconsider(&mut self) -> Result<(), StoreError> {
         self.link.push.forget_unsent();
         for (place, seq) in self.link.push.offered() {
-            let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
-            // What has expired meanwhile is not given any more.
-            let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
-            let (fate, form) = decided.unzip();
-            self.note(fate.map(|fate| (seq, fate)));
-            self.link.push.reconsider(place, form.flatten());
+            let form = self.decide_again(seq).await?;
+            self.link.push.reconsider(place, form);
         }
+        // What is to be written, too: but for the few bytes that are encoded, it has not been sent.
+        let mut waiting = std::mem::take(self.out.waiting());
+        for frame in &mut waiting {
+            let mut forms = Vec::new();
+            for (slot, seq) in self.link.push.carried(frame) {
+                forms.push((slot, self.decide_again(seq).await?.map(|form| form.bytes)));
+            }
+            frame.revise(forms);
+        }
+        *self.out.waiting() = waiting;
         Ok(())
+    }
+
+    /// What becomes of an entry by the terms of now; what has expired meanwhile is not given any more.
+    async fn decide_again(&self, seq: u64) -> Result<Option<Outgoing>, StoreError> {
+        let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
+        let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
+        let (fate, form) = decided.unzip();
+        self.note(fate.map(|fate| (seq, fate)));
+        Ok(form.flatten())
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
@@ -405,10 +426,9 @@ impl Session<'_> {
         async move { Ok((bytes, slots.into_iter().zip(verdicts.await?).collect())) }
     }
 
-    fn encode(&mut self) -> Result<(), LinkEnd> {
-        for frame in self.link.out.drain(..) {
-            self.out.extend_from_slice(&frame.encode());
-        }
+    /// What the link has to say goes into the outbox.
+    fn post(&mut self) -> Result<(), LinkEnd> {
+        self.out.extend(self.link.out.drain(..));
         // Our batches and bodies are within the window. More than that are answers to a peer that asks and asks, and
         // does not read.
         let Settings { window, frame, .. } = self.exchange.settings;
@@ -446,17 +466,6 @@ impl Drop for Session<'_> {
         if let Some(time) = self.again.filter(|_| self.link.push.backlog() != (0, 0)) {
             self.partner.resend.send_modify(|since| *since = Some(since.map_or(time, |since| since.min(time))));
         }
-    }
-}
-
-/// Writes some of what is there, or flushes when nothing is. Cancelled, it has written nothing or is called again.
-async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> std::io::Result<()> {
-    if out.is_empty() {
-        return writer.flush().await;
-    }
-    match writer.write_buf(out).await? {
-        0 => Err(std::io::ErrorKind::WriteZero.into()),
-        _ => Ok(()),
     }
 }
 

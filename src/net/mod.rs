@@ -12,6 +12,7 @@ mod beginning;
 mod callers;
 mod drive;
 mod hello;
+mod outbox;
 mod partner;
 mod peer;
 mod peer_link;

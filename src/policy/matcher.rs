@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{Matcher, Scalar};
-use crate::envelope::json;
+use crate::envelope::json::{self, Token};
 
 /// The value of a field that some rule names. What it is as a text, an address or a number is found out once, and only
 /// when it is asked for.
@@ -62,16 +62,22 @@ impl<'a> Fact<'a> {
     }
 }
 
-/// What can be compared in a list. One that only Python reads (`NaN` in it) has no elements for rules.
+/// What can be compared in a list: its texts, numbers, `true` and `false`, not what lies deeper.
 fn elements(value: &str) -> Vec<String> {
-    let elements: Vec<serde_json::Value> = serde_json::from_str(value).unwrap_or_default();
-    let text = |element| match element {
-        serde_json::Value::String(text) => Some(text),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        serde_json::Value::Bool(is) => Some(is.to_string()),
-        _ => None,
-    };
-    elements.into_iter().filter_map(text).collect()
+    let mut depth = 0;
+    let mut found = Vec::new();
+    for token in json::tokens(value) {
+        match token {
+            Ok(Token::Open(_)) => depth += 1,
+            Ok(Token::Close) => depth -= 1,
+            Ok(Token::Text(text)) if depth == 1 => found.push(text.into_owned()),
+            Ok(Token::Number(number)) if depth == 1 => found.push(number.to_owned()),
+            Ok(Token::Word(word @ ("true" | "false"))) if depth == 1 => found.push(word.to_owned()),
+            // A text with a lone surrogate is equal to nothing.
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The addresses of a network, first and last. Addresses of IPv4 that are written as IPv6 are those of IPv4.
@@ -268,7 +274,8 @@ mod tests {
             (is(&[Scalar::Bool(true)]), "true", true),
             (is(&[text("b")]), "[\"a\", \"b\"]", true),
             (is(&[text("c")]), "[\"a\", \"b\"]", false),
-            (is(&[text("a")]), "[NaN, \"a\"]", false),
+            (is(&[text("a")]), "[NaN, \"\\ud800\", 1e999, \"a\"]", true),
+            (is(&[text("a")]), "[[\"a\"], {\"a\": \"a\"}]", false),
             (is(&[text("a")]), "{\"a\": 1}", false),
             (Matcher::Prefix(texts(&["http://"])), "\"http://x\"", true),
             (Matcher::Prefix(texts(&["http://"])), "\"https://x\"", false),
