@@ -36,7 +36,6 @@ const PLACES: &[(&str, &[&str])] = &[
     ("libp2p_stream", &["src/net"]),
     ("redis", &["src/intelmq/redis"]),
     ("regex", &["src/harmonization"]),
-    ("rpassword", &["src/cli/passphrase.rs"]),
     ("serde_saphyr", &["src/intelmq/botnet.rs"]),
     ("sled", &["src/store"]),
     ("toml", &["src/config"]),

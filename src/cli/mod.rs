@@ -14,6 +14,7 @@ mod passphrase;
 mod peer;
 mod policy;
 mod run;
+mod terminal;
 
 use std::io;
 use std::path::PathBuf;

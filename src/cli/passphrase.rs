@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{CliError, Options};
+use super::{CliError, Options, terminal};
 use crate::config::{Config, KeySource, Passphrase, StoredKey};
 use crate::envelope::Secret;
 
@@ -50,12 +50,12 @@ pub(super) fn file(options: &Options) -> Option<PathBuf> {
 }
 
 fn ask(prompt: &str) -> Result<Passphrase, CliError> {
-    let typed = rpassword::prompt_password(prompt).map_err(|error| CliError::Usage {
+    let typed = terminal::ask(prompt).map_err(|error| CliError::Usage {
         what: match error.kind() {
             io::ErrorKind::Interrupted => "no passphrase was typed".into(),
             _ => format!("the key needs a passphrase, and there is no terminal to ask for it: {error}"),
         },
         remedy: format!("type it on a terminal, or name a file that holds it: --passphrase-file, or ${VARIABLE}"),
     })?;
-    Ok(Passphrase::new(typed))
+    Ok(Passphrase::new(&typed))
 }

@@ -181,6 +181,8 @@ fn ends_blank(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::envelope::Secret;
 

@@ -286,7 +286,7 @@ fn read_file(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, KeyFile
 /// Whether nobody but its owner can use a file. systemd gives credentials to a service as files of root's with an
 /// access list, whose mask looks like a right of root's group: that one has all rights anyway.
 fn private(mode: u32, uid: u32, gid: u32) -> bool {
-    mode & 0o077 == 0 || (uid == 0 && gid == 0 && mode & 0o037 == 0)
+    mode & 0o077 == 0 || (uid == 0 && gid == 0 && mode & 0o777 == 0o440)
 }
 
 #[cfg(test)]
@@ -345,5 +345,83 @@ mod tests {
         }
         fs::write(&path, &digits).unwrap();
         assert!(read(&path).is_ok());
+    }
+
+    const SEED: [u8; 32] = [5; 32];
+
+    fn sealed() -> String {
+        encrypted_text(&SEED, &Passphrase::new("some words"), 4).unwrap()
+    }
+
+    fn open(text: &str) -> Result<Key, KeyFileError> {
+        let stored = StoredKey::of_text("it".into(), text.as_bytes())?;
+        stored.open(|| Ok(Passphrase::new("some words"))).map(|secret| secret.key())
+    }
+
+    #[test]
+    fn the_public_key_needs_no_passphrase_and_is_compared_with_the_secret() {
+        let (text, key) = (sealed(), Secret::from_seed(&SEED).key());
+        let stored = StoredKey::of_text("it".into(), text.as_bytes()).unwrap();
+        assert!(stored.is_encrypted() && stored.key() == Some(key));
+        assert_eq!(open(&text).unwrap(), key);
+        // As other tools write it, it says nothing, and is read.
+        let bare = &text[text.find("-----BEGIN").unwrap()..];
+        assert_eq!(StoredKey::of_text("it".into(), bare.as_bytes()).unwrap().key(), None);
+        assert_eq!(open(bare).unwrap(), key);
+
+        let other = Secret::from_seed(&[6; 32]).key().to_string();
+        let changed = text.replace(&key.to_string(), &other);
+        let error = open(&changed).unwrap_err();
+        assert!(matches!(error, KeyFileError::Mismatch { found, .. } if found == key), "{error}");
+        let plain = format!("# public key: {other}\n{}\n", "05".repeat(32));
+        assert!(matches!(open(&plain), Err(KeyFileError::Mismatch { .. })));
+        assert_eq!(open(&format!("# mine\n# public key: {key}\n{}\n", "05".repeat(32))).unwrap(), key);
+        for comment in ["# public key: \n", "# public key: 12D3\n", &format!("# public key: {key}\n").repeat(2)] {
+            assert!(matches!(open(&format!("{comment}{bare}")), Err(KeyFileError::Content(_))), "{comment}");
+        }
+        assert!(matches!(open("# no end"), Err(KeyFileError::Content(_))));
+    }
+
+    #[test]
+    fn converted_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        make_key_file(&path, &SEED, None).unwrap();
+        let before = fs::read(&path).unwrap();
+        let passphrase = || Ok::<_, KeyFileError>(Passphrase::new("some words"));
+        let key = encrypt_key_file(&path, passphrase).unwrap();
+        assert_eq!(key, Secret::from_seed(&SEED).key());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# The key") && !text.contains("0505"), "{text}");
+        assert!(matches!(encrypt_key_file(&path, passphrase), Err(KeyFileError::Encrypted(_))));
+        let wrong = || Ok::<_, KeyFileError>(Passphrase::new("other words"));
+        assert!(matches!(decrypt_key_file(&path, wrong), Err(KeyFileError::Wrong(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+
+        // A link stays a link.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(decrypt_key_file(&link, passphrase).unwrap(), key);
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert!(matches!(decrypt_key_file(&path, passphrase), Err(KeyFileError::Plain(_))));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn private_is_what_nobody_else_can_use() {
+        for (mode, uid, gid, expected) in [
+            (0o100600, 7, 7, true),
+            (0o100400, 7, 7, true),
+            (0o100440, 7, 7, false),
+            // As systemd gives credentials.
+            (0o100440, 0, 0, true),
+            (0o100440, 0, 7, false),
+            (0o100640, 0, 0, false),
+            (0o100444, 0, 0, false),
+        ] {
+            assert_eq!(private(mode, uid, gid), expected, "{mode:o} {uid} {gid}");
+        }
     }
 }

@@ -41,8 +41,9 @@ impl Passphrase {
     pub const LEAST: usize = 8;
 
     /// What somebody typed.
-    pub fn new(text: String) -> Passphrase {
-        Passphrase(text.into())
+    pub fn new(text: &str) -> Passphrase {
+        // Of exactly its length, so that it is not moved any more and no copy is left behind.
+        Passphrase(text.to_owned().into())
     }
 
     /// The one line of a file that nobody else can read.
@@ -60,7 +61,7 @@ impl Passphrase {
         if line.is_empty() || line.contains(['\n', '\r', '\0']) {
             return Err(content());
         }
-        Ok(Passphrase::new(line.to_owned()))
+        Ok(Passphrase::new(line))
     }
 
     /// Whether it is too short for a new key file.
