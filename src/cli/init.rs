@@ -58,12 +58,14 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     }
 
     match config.node.key_source() {
-        KeySource::File(key_file) => {
-            make_key(&mut out, key_file, passphrase.as_ref())?;
-            if arguments.passphrase && !StoredKey::read(config.node.key_source())?.is_encrypted() {
+        // There was one already, or the passphrase would have been asked for.
+        source @ KeySource::File(key_file) if arguments.passphrase && passphrase.is_none() => {
+            writeln!(out, "kept  {}", key_file.display())?;
+            if !StoredKey::read(source)?.is_encrypted() {
                 writeln!(out, "      It is not encrypted. To change that: intelmq-relay key encrypt")?;
             }
         }
+        KeySource::File(key_file) => make_key(&mut out, key_file, passphrase.as_ref())?,
         command @ KeySource::Command(_) => writeln!(out, "kept  the key that the {command} holds")?,
     }
 

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 const LONGEST: usize = 4096;
 const INTERRUPT: u8 = 3;
 
-/// Asks on the terminal of this process, whatever its input and output are. `Interrupted`: somebody was there and gave up;
-/// any other error: nobody could be asked.
+/// Asks on the terminal of this process, whatever its input and output are. `Interrupted`: somebody was there and gave
+/// up; any other error: nobody could be asked.
 pub(super) fn ask(prompt: &str) -> io::Result<Zeroizing<String>> {
     let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     let quiet = Quiet::new(&tty)?;

@@ -107,7 +107,6 @@ NHZMNEUKyMnKy8zNzs/Q0dLT1NXW16nDQxvFXdwBjNnEI7DsqGQmgfrZHK7wHOh0\n\
         let error = open(COSTLY.as_bytes(), "correct horse battery staple").unwrap_err();
         assert!(error.to_string().contains("too much work (2^20; at most 2^19"), "{error}");
         assert!(begun.elapsed() < std::time::Duration::from_secs(10));
-        assert!(WORK <= MOST_WORK);
     }
 
     #[test]
