@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use intelmq_relay::config::{
-    Config, ConfigError, Events, FirstContact, Limits, Matcher, Mistake, Net, Policy, Scalar, Share, Store, Truncate,
+    Config, ConfigError, Events, FirstContact, KeySource, Limits, Matcher, Mistake, Net, Policy, Scalar, Share, Store,
+    Truncate,
 };
 use intelmq_relay::envelope::{Shape, Tlp};
 
@@ -27,7 +28,7 @@ fn good(text: &str) -> Config {
 #[test]
 fn the_least_configuration() {
     let config = good("[node]\nname = \"cert-at\"");
-    assert_eq!(config.node.key, Path::new("/etc/relay/node.key"));
+    assert_eq!(config.node.key_source(), KeySource::File(Path::new("/etc/relay/node.key")));
     assert_eq!(config.node.data, Path::new("/etc/relay/data"));
     assert!(config.peers.is_empty() && config.take.redis.is_empty() && config.give.files.is_empty());
     assert_eq!(config.net, Net::default());
@@ -40,7 +41,7 @@ fn paths_are_meant_from_the_folder_of_the_file() {
          [[take.files]]\nname = \"in\"\ndirectory = \"in\"\ntaken = \"../taken\"\n\
          [[give.files]]\nname = \"out\"\ndirectory = \"/var/out\"",
     );
-    assert_eq!(config.node.key, Path::new("/run/node.key"));
+    assert_eq!(config.node.key_source(), KeySource::File(Path::new("/run/node.key")));
     assert_eq!(config.node.data, Path::new("/etc/relay/deep/data"));
     assert_eq!(config.take.files[0].directory, Path::new("/etc/relay/in"));
     assert_eq!(config.take.files[0].taken.as_deref(), Some(Path::new("/etc/relay/../taken")));
@@ -363,6 +364,24 @@ fn refuses_numbers_out_of_range_or_order() {
             ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = {}\nhigh_water = 0", 8, 14, "out of range"),
             ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = { port = 0 }", 7, 19, "out of range"),
             ("[[give.redis]]\nname = \"o\"\nqueue = \"o\"\nserver = { db = -1 }", 7, 17, "out of range"),
+        ],
+    );
+}
+
+#[test]
+fn a_key_is_in_a_file_or_held_by_a_command() {
+    let config = good("[node]\nname = \"us\"\nkey_command = [\"pass\", \"show\", \"./relay\"]");
+    assert_eq!(config.node.key_source(), KeySource::Command(&["pass".into(), "show".into(), "./relay".into()]));
+    assert_eq!(config.node.key, None);
+    let config = good("[node]\nname = \"us\"\nkey_command = [\"bin/key\"]");
+    assert_eq!(config.node.key_source(), KeySource::Command(&["/etc/relay/bin/key".into()]));
+    refuses(
+        "[node]\nname = \"us\"\n",
+        &[
+            ("key = \"a\"\nkey_command = [\"pass\"]", 4, 15, "not both; remove one of them"),
+            ("key_command = [\"\"]", 3, 15, "no command; write a program and its arguments"),
+            ("key_command = [\"a\", \"\\u0000\"]", 3, 15, "no command"),
+            ("key_command = \"pass show\"", 3, 15, "a sequence"),
         ],
     );
 }

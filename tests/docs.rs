@@ -29,7 +29,7 @@ fn every_command_in_the_documentation_is_one() {
         for line in lines.filter_map(|line| line.strip_prefix("intelmq-relay ")) {
             let line = line.split(['#', '>', '|']).next().unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
-            let depth = if matches!(words[0], "peer" | "policy" | "quarantine") { 2 } else { 1 };
+            let depth = if matches!(words[0], "key" | "peer" | "policy" | "quarantine") { 2 } else { 1 };
             let help =
                 Command::new(env!("CARGO_BIN_EXE_intelmq-relay")).args(&words[..depth]).arg("--help").output().unwrap();
             assert!(help.status.success(), "{}: {line}", path.display());

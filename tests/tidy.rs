@@ -25,6 +25,7 @@ const ORDER: &[&[&str]] = &[
 
 /// Foreign crates that have one place: paths that begin so may use them.
 const PLACES: &[(&str, &[&str])] = &[
+    ("age", &["src/config/key_file"]),
     ("chacha20poly1305", &["src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),

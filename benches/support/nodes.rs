@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use intelmq_relay::config::{make_key_file, read_key_file};
+use intelmq_relay::config::make_key_file;
+use intelmq_relay::envelope::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 
 const RELAY: &str = env!("CARGO_BIN_EXE_intelmq-relay");
@@ -22,8 +23,8 @@ impl Place {
         let file = folder.join("node.key");
         let mut seed = [0; 32];
         rand::Rng::fill_bytes(&mut rand::rng(), &mut seed);
-        make_key_file(&file, &seed).unwrap();
-        let key = read_key_file(&file).unwrap().key().to_string();
+        make_key_file(&file, &seed, None).unwrap();
+        let key = Secret::from_seed(&seed).key().to_string();
         Place { folder, key }
     }
 

@@ -4,6 +4,7 @@
 
 mod amqp;
 mod intelmq;
+mod key;
 mod rules;
 
 use std::fmt;
@@ -20,8 +21,8 @@ use rustix::fs::Access;
 use tokio::net::UnixStream;
 
 use super::{CliError, Options};
-use crate::config::{self, Config, read_key_file};
-use crate::envelope::Shape;
+use crate::config::{self, Config};
+use crate::envelope::{Secret, Shape};
 use crate::intelmq::{probe_collector, probe_format, probe_listen};
 use crate::net::Net;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
@@ -45,7 +46,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
             findings.push(Finding::ok(format!("configuration {}", options.config.display())));
             findings.extend(rules::look(&config));
             on_this_machine(&options.config, &config, &mut findings);
-            super::runtime()?.block_on(elsewhere(&config, &mut findings));
+            // Asked for before anything waits for an answer.
+            let secret = key::look(options, &config, &mut findings);
+            super::runtime()?.block_on(elsewhere(&config, secret, &mut findings));
         }
         Err(error) => findings.push(Finding::problem("configuration", error.to_string())),
     }
@@ -66,11 +69,6 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
 /// What can be told without talking to anybody.
 fn on_this_machine(file: &Path, config: &Config, findings: &mut Vec<Finding>) {
     findings.extend(passwords(file, config));
-    let key = format!("key file {}", config.node.key.display());
-    findings.push(match read_key_file(&config.node.key) {
-        Ok(secret) => Finding::ok(format!("{key}: {}", secret.key())),
-        Err(error) => Finding::problem(key, error.to_string()),
-    });
     findings.push(data_folder(&config.node.data));
     for door in &config.take.files {
         // Taken files are renamed or removed, which is writing to the directory.
@@ -94,9 +92,9 @@ fn formats(config: &Config) -> Vec<Finding> {
 }
 
 /// Servers, bots and peers, all at once.
-async fn elsewhere(config: &Config, findings: &mut Vec<Finding>) {
+async fn elsewhere(config: &Config, secret: Option<Secret>, findings: &mut Vec<Finding>) {
     let (redis, amqp, tcp, peers) =
-        tokio::join!(intelmq::redis(config), amqp::amqp(config), tcp(config), peers(config));
+        tokio::join!(intelmq::redis(config), amqp::amqp(config), tcp(config), peers(config, secret));
     findings.extend(redis);
     findings.extend(amqp);
     findings.extend(tcp);
@@ -144,7 +142,7 @@ async fn tcp(config: &Config) -> Vec<Finding> {
 }
 
 /// A running node says how its links stand; without one, each peer is called.
-async fn peers(config: &Config) -> Vec<Finding> {
+async fn peers(config: &Config, secret: Option<Secret>) -> Vec<Finding> {
     if config.peers.is_empty() {
         return vec![Finding::ok("no peers yet: add them with intelmq-relay peer add")];
     }
@@ -162,7 +160,7 @@ async fn peers(config: &Config) -> Vec<Finding> {
     }
     match status {
         Some(status) => config.peers.iter().map(|peer| as_linked(peer, &status["peers"][peer.name.as_str()])).collect(),
-        None => call(config).await,
+        None => call(config, secret).await,
     }
 }
 
@@ -190,15 +188,12 @@ fn as_linked(peer: &config::Peer, status: &serde_json::Value) -> Finding {
     Finding::problem(what, unreached(peer, status["error"].as_str()))
 }
 
-async fn call(config: &Config) -> Vec<Finding> {
+async fn call(config: &Config, secret: Option<Secret>) -> Vec<Finding> {
     let quiet = config::Net { listen: Vec::new(), dial_max_seconds: 1.0, ..config.net.clone() };
     let peers = config.peers.iter().map(Into::into).collect();
-    let started = match read_key_file(&config.node.key) {
-        Ok(secret) => Net::start(&quiet, &secret, peers).await,
-        // Said already.
-        Err(_) => return Vec::new(),
-    };
-    let net = match started {
+    // Without it, why was said already.
+    let Some(secret) = secret else { return Vec::new() };
+    let net = match Net::start(&quiet, &secret, peers).await {
         Ok(net) => net,
         Err(error) => return vec![Finding::problem("peers", error.to_string())],
     };

@@ -3,15 +3,25 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::{CliError, Options};
-use crate::config::{Config, read_key_file};
+use super::{CliError, Options, passphrase};
+use crate::config::{Config, StoredKey};
 use crate::envelope::Key;
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     let config = Config::read(&options.config)?;
-    let key = read_key_file(&config.node.key)?.key();
+    let key = public(options, &config)?;
     introduce(&mut io::stdout().lock(), &config, &key)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Our public key. The passphrase is asked for only where the file does not tell.
+pub(super) fn public(options: &Options, config: &Config) -> Result<Key, CliError> {
+    let source = config.node.key_source();
+    let stored = StoredKey::read(source)?;
+    match stored.key() {
+        Some(key) => Ok(key),
+        None => Ok(stored.open::<CliError>(|| passphrase::known(options, source))?.key()),
+    }
 }
 
 /// Prints the name, the key, and the command that a peer's operator types.

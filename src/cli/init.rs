@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::{CliError, Options, id};
-use crate::config::{Config, KeyFileError, make_key_file, read_key_file};
+use super::{CliError, Options, id, passphrase};
+use crate::config::{Config, KeyFileError, KeySource, Node, Passphrase, StoredKey, make_key_file};
 use crate::envelope::Name;
 
 /// Loopback: to listen for the world is the operator's decision.
@@ -27,17 +27,22 @@ pub(super) struct Arguments {
     /// Listen nowhere: this node dials its peers
     #[arg(long)]
     dial_only: bool,
+    /// Encrypt the new key with a passphrase: that in the passphrase file, or one that is asked for
+    #[arg(long)]
+    passphrase: bool,
 }
 
 impl Default for Arguments {
     fn default() -> Arguments {
-        Arguments { name: None, listen: vec![LISTEN.into()], dial_only: false }
+        Arguments { name: None, listen: vec![LISTEN.into()], dial_only: false, passphrase: false }
     }
 }
 
 pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     let file = &options.config;
+    // Asked for before anything is made, so that nothing is left behind when there is none.
+    let passphrase = if arguments.passphrase { new_passphrase(options)? } else { None };
     if fs::exists(file).map_err(|source| CliError::Make { path: file.clone(), source })? {
         writeln!(out, "kept  {}", file.display())?;
     } else {
@@ -52,14 +57,16 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
         });
     }
 
-    let key_file = &config.node.key;
-    make_folder_of(key_file)?;
-    let mut seed = Zeroizing::new([0; 32]);
-    rand::rng().fill_bytes(&mut seed[..]);
-    match make_key_file(key_file, &seed) {
-        Ok(()) => writeln!(out, "made  {} (the node's secret: keep a backup, show it to nobody)", key_file.display())?,
-        Err(KeyFileError::Exists(_)) => writeln!(out, "kept  {}", key_file.display())?,
-        Err(error) => return Err(error.into()),
+    match config.node.key_source() {
+        // There was one already, or the passphrase would have been asked for.
+        source @ KeySource::File(key_file) if arguments.passphrase && passphrase.is_none() => {
+            writeln!(out, "kept  {}", key_file.display())?;
+            if !StoredKey::read(source)?.is_encrypted() {
+                writeln!(out, "      It is not encrypted. To change that: intelmq-relay key encrypt")?;
+            }
+        }
+        KeySource::File(key_file) => make_key(&mut out, key_file, passphrase.as_ref())?,
+        command @ KeySource::Command(_) => writeln!(out, "kept  the key that the {command} holds")?,
     }
 
     // Events are nobody else's business; the doors' folders are shared with IntelMQ, so there the umask holds.
@@ -70,8 +77,47 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     }
 
     writeln!(out)?;
-    id::introduce(&mut out, &config, &read_key_file(key_file)?.key())?;
+    id::introduce(&mut out, &config, &id::public(options, &config)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// For a key that is about to be made; where there is one already, nobody is asked.
+fn new_passphrase(options: &Options) -> Result<Option<Passphrase>, CliError> {
+    let file = &options.config;
+    let key_file = match Config::read(file) {
+        Ok(config) => match config.node.key_source() {
+            KeySource::File(key_file) => key_file.to_owned(),
+            command @ KeySource::Command(_) => {
+                return Err(CliError::Usage {
+                    what: format!("the key is held by the {command}"),
+                    remedy: "leave --passphrase away: no key file is made".into(),
+                });
+            }
+        },
+        // A file with a mistake is named in a moment.
+        Err(_) => file.with_file_name(Node::KEY),
+    };
+    let missing = fs::exists(key_file).is_ok_and(|exists| !exists);
+    missing.then(|| passphrase::new(options)).transpose()
+}
+
+fn make_key(out: &mut impl Write, file: &Path, passphrase: Option<&Passphrase>) -> Result<(), CliError> {
+    make_folder_of(file)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    rand::rng().fill_bytes(&mut seed[..]);
+    match make_key_file(file, &seed, passphrase) {
+        Ok(()) if passphrase.is_some() => {
+            writeln!(
+                out,
+                "made  {} (the node's secret, encrypted: keep a backup, and the passphrase)",
+                file.display()
+            )?;
+        }
+        Ok(()) => writeln!(out, "made  {} (the node's secret: keep a backup, show it to nobody)", file.display())?,
+        Err(KeyFileError::Exists(_)) => writeln!(out, "kept  {}", file.display())?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn make_configuration(file: &Path, arguments: &Arguments) -> Result<(), CliError> {

@@ -7,11 +7,14 @@ mod check;
 mod demo;
 mod id;
 mod init;
+mod key;
 mod log;
 mod logs;
+mod passphrase;
 mod peer;
 mod policy;
 mod run;
+mod terminal;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigError, EditError, KeyFileError};
+use crate::config::{ConfigError, EditError, KeyFileError, PassphraseError};
 
 /// Relays security events between the IntelMQ instances of CERTs.
 #[derive(Debug, Parser)]
@@ -43,6 +46,9 @@ struct Options {
     /// What is logged: error, warn, info, debug or trace, also per module [default: $RELAY_LOG, else info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// The file that holds the key's passphrase, in one line [default: $RELAY_PASSPHRASE_FILE, else it is asked for]
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,6 +59,9 @@ enum Command {
     Run,
     /// Show this node's name and key, and the line that peers type
     Id,
+    /// Encrypt the key file with a passphrase, or decrypt it
+    #[command(subcommand)]
+    Key(key::Command),
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(peer::Command),
@@ -92,6 +101,9 @@ enum CliError {
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The passphrase file cannot be used.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
     /// The command cannot be meant so.
     #[error("{what}\n  {remedy}")]
     Usage {
@@ -137,6 +149,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Init(arguments) => init::run(options, arguments),
         Command::Id => id::run(options),
+        Command::Key(command) => key::run(options, &command),
         Command::Peer(command) => peer::run(options, command),
         Command::Run => run::run(options),
         Command::Check => check::run(options),
@@ -160,7 +173,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            CliError::Config(_) | CliError::Key(_) | CliError::Usage { .. } => 2,
+            CliError::Config(_) | CliError::Key(_) | CliError::Passphrase(_) | CliError::Usage { .. } => 2,
             CliError::Edit(EditError::Io { .. }) => 1,
             CliError::Edit(_) => 2,
             CliError::Make { .. } | CliError::Node(_) | CliError::Output(_) => 1,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::{CliError, Options};
-use crate::config::{Config, Share, add_peer, edit_file, read_key_file, remove_peer};
+use crate::config::{Config, Share, StoredKey, add_peer, edit_file, remove_peer};
 use crate::envelope::{Key, Name};
 
 #[derive(Debug, clap::Subcommand)]
@@ -50,8 +50,9 @@ pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliEr
                 Give::Community => Share::Community,
             };
             // A key that cannot be read is `check`'s and `run`'s to say.
-            let ours = Config::read(&options.config).ok().and_then(|config| read_key_file(&config.node.key).ok());
-            if ours.is_some_and(|ours| ours.key() == key) {
+            let ours = Config::read(&options.config).ok();
+            let ours = ours.and_then(|config| StoredKey::read(config.node.key_source()).ok()?.key());
+            if ours == Some(key) {
                 return Err(CliError::Usage {
                     what: format!("{key} is the key of this node"),
                     remedy: "give the key that `intelmq-relay id` prints at the peer".into(),

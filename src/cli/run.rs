@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Instrument, error, info, info_span, warn};
 
-use super::{CliError, Options, init};
-use crate::config::{Config, read_key_file};
+use super::{CliError, Options, init, passphrase};
+use crate::config::Config;
 use crate::node::{Node, ReloadError};
 
 /// Longest time that stopping may take.
@@ -21,7 +21,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
         init::run(options, init::Arguments::default())?;
     }
     let config = Config::read(&options.config)?;
-    let secret = read_key_file(&config.node.key)?;
+    let secret = passphrase::secret(options, &config)?;
     // Every line of the log stands alone, also where several nodes write into one journal.
     let span = info_span!("node", node = %config.node.name);
     super::runtime()?.block_on(async {

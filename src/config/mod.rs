@@ -2,8 +2,8 @@
 //!
 //! Owns the names of the keys, their defaults (each argued where it stands), and every contradiction between them:
 //! whoever holds a [`Config`] that [`Config::read`] returned need not check it again. It opens no socket and makes no
-//! folder; the only files it touches are the configuration and the key file, both named by the caller. Other rooms
-//! read their own section.
+//! folder; the only files it touches are the configuration, the key file and a passphrase's, all named by the caller; the
+//! only program it runs is the one that holds the key. Other rooms read their own section.
 
 mod address;
 mod amqp;
@@ -13,6 +13,7 @@ mod key_file;
 mod parse;
 mod peer_list;
 mod rate;
+mod replace;
 mod rules;
 mod seal;
 mod size;
@@ -20,7 +21,10 @@ mod tcp;
 
 pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
 pub use doors::{Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis};
-pub use key_file::{KeyFileError, make_key_file, read_key_file};
+pub use key_file::{
+    KeyCommandError, KeyFileError, KeySource, Passphrase, PassphraseError, StoredKey, decrypt_key_file,
+    encrypt_key_file, make_key_file,
+};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
 pub use rate::Rate;
@@ -29,7 +33,7 @@ pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
@@ -78,9 +82,11 @@ pub struct Config {
 pub struct Node {
     /// Our name.
     pub name: Name,
-    /// The key file (mode 0600).
-    #[serde(default = "default_key")]
-    pub key: PathBuf,
+    /// The key file (mode 0600). After reading there is one, unless a command holds the key.
+    pub key: Option<PathBuf>,
+    /// A program and its arguments; what it prints is the key. None: the key is in the file.
+    #[serde(default)]
+    pub key_command: Vec<String>,
     /// The folder of the store and the control socket.
     #[serde(default = "default_data")]
     pub data: PathBuf,
@@ -90,8 +96,18 @@ pub struct Node {
     pub instance: Option<Uuid>,
 }
 
-fn default_key() -> PathBuf {
-    "node.key".into()
+impl Node {
+    /// The key file's name, in the folder of the configuration.
+    pub const KEY: &str = "node.key";
+
+    /// Where the key is.
+    pub fn key_source(&self) -> KeySource<'_> {
+        match &self.key {
+            _ if !self.key_command.is_empty() => KeySource::Command(&self.key_command),
+            Some(file) => KeySource::File(file),
+            None => KeySource::File(Path::new(Node::KEY)),
+        }
+    }
 }
 
 fn default_data() -> PathBuf {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Harmonization, Line, check};
+use super::{Config, Harmonization, Line, Node, check};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,15 @@ impl Config {
     fn resolve_paths(&mut self, folder: &Path) {
         let doors = self.take.files.iter_mut().flat_map(|door| [Some(&mut door.directory), door.taken.as_mut()]);
         let mut paths: Vec<&mut PathBuf> = doors.flatten().collect();
-        paths.extend([&mut self.node.key, &mut self.node.data]);
+        let node = &mut self.node;
+        match node.key_command.first_mut() {
+            // A name without a slash is looked for in PATH.
+            Some(program) if program.contains('/') => *program = folder.join(&*program).display().to_string(),
+            Some(_) => {}
+            None => drop(node.key.get_or_insert_with(|| Node::KEY.into())),
+        }
+        paths.extend(&mut node.key);
+        paths.push(&mut node.data);
         let files = self.give.files.iter_mut();
         let files = files.map(|door| (&mut door.events, Some(&mut door.directory)));
         let redis = self.give.redis.iter_mut().map(|door| &mut door.events);

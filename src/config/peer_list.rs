@@ -4,16 +4,15 @@
 //! one of lines. Only a text that is a good configuration afterwards replaces the file, and all at once.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::key_file::sync_folder_of;
+use super::replace::replace;
 use super::{Config, ConfigError, Mistakes, Share};
 use crate::envelope::{Key, Name};
 
@@ -105,31 +104,8 @@ pub fn edit_file(path: &Path, edit: impl FnOnce(&str) -> Result<String, EditErro
     let text = fs::read_to_string(&path).map_err(failed)?;
     let edited = edit(&text)?;
     let config = Config::parse(&edited, folder).map_err(EditError::Refused)?;
-    replace(&path, &edited).map_err(failed)?;
+    replace(&path, edited.as_bytes()).map_err(failed)?;
     Ok(config)
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let old = fs::metadata(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let new = file.metadata()?;
-        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid()))?;
-        }
-        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder_of(path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 struct Place {
@@ -205,6 +181,8 @@ fn ends_blank(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::envelope::Secret;
 

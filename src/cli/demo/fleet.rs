@@ -11,7 +11,8 @@ use rand::Rng;
 
 use super::NAMES;
 use crate::cli::CliError;
-use crate::config::{Config, Share, make_key_file, read_key_file};
+use crate::config::{Config, KeyFileError, Share, StoredKey, make_key_file};
+use crate::envelope::Secret;
 use crate::link::Verdict;
 use crate::node::{Node, PeerStatus, Status};
 use crate::sample::Events;
@@ -46,7 +47,8 @@ impl Fleet {
     pub(super) async fn start_one(&mut self, node: usize) -> Result<(), CliError> {
         let place = &mut self.places[node];
         let config = Config::read(&place.folder.join("relay.toml"))?;
-        let secret = read_key_file(&config.node.key)?;
+        let file = place.folder.join("node.key");
+        let secret = StoredKey::read(config.node.key_source())?.open(|| Err(KeyFileError::Encrypted(file)))?;
         let started = Node::start(config, secret).await;
         place.node = Some(started.map_err(|error| CliError::Node(format!("{}: {error}", place.name)))?);
         Ok(())
@@ -169,8 +171,8 @@ impl Place {
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         rand::rng().fill_bytes(&mut seed[..]);
         let file = folder.join("node.key");
-        make_key_file(&file, &seed)?;
-        let key = read_key_file(&file)?.key().to_string();
+        make_key_file(&file, &seed, None)?;
+        let key = Secret::from_seed(&seed).key().to_string();
         let place = Place { name, folder, key, node: None, ends: Vec::new() };
         place.write(&place.configuration())?;
         Ok(place)

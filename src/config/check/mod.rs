@@ -30,6 +30,7 @@ pub(super) struct Contradiction {
 pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     let mut found = Found(Vec::new());
     numbers::check(config, &mut found);
+    key(config, &mut found);
     listen(config, &mut found);
     peers(config, &mut found);
     origins(config, &mut found);
@@ -67,6 +68,25 @@ impl<K: Hash + Eq> Unique<K> {
                 None
             }
         }
+    }
+}
+
+fn key(config: &Config, found: &mut Found) {
+    let node = &config.node;
+    if node.key_command.iter().any(|text| text.contains('\0')) || node.key_command.first().is_some_and(String::is_empty)
+    {
+        found.add(
+            "node.key_command",
+            "this is no command",
+            "write a program and its arguments, each as a text of its own, as [\"pass\", \"show\", \"relay\"]",
+        );
+    }
+    if node.key.is_some() && !node.key_command.is_empty() {
+        found.add(
+            "node.key_command",
+            "the key is in the file that `key` names, or held by `key_command`, not both",
+            "remove one of them; a new key is a new node for all peers",
+        );
     }
 }
 

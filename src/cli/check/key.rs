@@ -1,0 +1,47 @@
+//! The key: whether it can be had, and whose it is.
+
+use std::os::unix::net::UnixStream;
+
+use super::Finding;
+use crate::cli::{CliError, Options, passphrase};
+use crate::config::{Config, StoredKey};
+use crate::envelope::Secret;
+use crate::watch::socket;
+
+/// Says what there is to say; returns the secret if it can be had. Nobody is asked for a passphrase unless peers must be
+/// called, since no node runs that could tell how their links stand.
+pub(super) fn look(options: &Options, config: &Config, findings: &mut Vec<Finding>) -> Option<Secret> {
+    let source = config.node.key_source();
+    let what = source.to_string();
+    let stored = match StoredKey::read(source) {
+        Ok(stored) => stored,
+        Err(error) => {
+            findings.push(Finding::problem(what, error.to_string()));
+            return None;
+        }
+    };
+    let (encrypted, said) = (stored.is_encrypted(), stored.key());
+    let named = passphrase::file(options).is_some();
+    let runs = || UnixStream::connect(socket(&config.node.data)).is_ok();
+    if encrypted && !named && (config.peers.is_empty() || runs()) {
+        let key = said.map_or_else(|| "its public key stands in no comment".to_owned(), |key| key.to_string());
+        findings.push(Finding::ok(format!("{what}: {key}, encrypted")));
+        return None;
+    }
+    match stored.open::<CliError>(|| passphrase::known(options, source)) {
+        Ok(secret) => {
+            let mark = if encrypted { ", encrypted; the passphrase opens it" } else { "" };
+            findings.push(Finding::ok(format!("{what}: {}{mark}", secret.key())));
+            Some(secret)
+        }
+        // The key may be well: nobody could be asked.
+        Err(error @ CliError::Usage { .. }) => {
+            findings.push(Finding::note(what, format!("the peers are not called: {error}")));
+            None
+        }
+        Err(error) => {
+            findings.push(Finding::problem(what, error.to_string()));
+            None
+        }
+    }
+}
