@@ -128,6 +128,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(with.give.amqp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with.peers[0].community.take(), Some(true));
+    assert!(with.peers[0].origins.take().is_some());
     let rate = &mut with.peers[0].rate;
     assert!(rate.events_per_second.take().is_some() && rate.bytes_per_second.take().is_some());
     assert!(rate.events_per_day.take().is_some() && rate.bytes_per_day.take().is_some());
@@ -386,6 +387,10 @@ fn refuses_contradictions_among_nodes() {
             ),
             ("addresses = [\n  \"/dns/a.example/tcp/4747\",\n  \"a.example:4747\",\n]", 9, 3, "no address of a peer"),
             ("addresses = [\"/ip4/192.0.2.1/tcp/4747/p2p/KEY-B\"]", 7, 14, "not the peer's key"),
+            ("origins = []", 7, 11, "may bring events of nobody; write take = \"none\""),
+            ("origins = [\"a\", \"us\"]", 7, 17, "our own events are taken from no peer"),
+            ("origins = [\"a\", \"b\"]", 7, 17, "b is neither a peer nor an [[origin]]"),
+            ("origins = [\"a\",\n\"a\"]", 8, 1, "a stands here twice"),
             ("[net]\nlisten = [\"/dns/a.example/tcp/4747\"]", 8, 11, "write it as \"/ip4/0.0.0.0/tcp/4747\""),
         ],
     );

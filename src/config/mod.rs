@@ -72,6 +72,13 @@ pub struct Config {
     pub give: Give,
 }
 
+impl Config {
+    /// Whether events of this node are accepted, from whoever may bring them.
+    fn knows(&self, name: &Name) -> bool {
+        self.peers.iter().any(|peer| peer.name == *name) || self.origins.iter().any(|origin| origin.name == *name)
+    }
+}
+
 /// `[node]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -250,6 +257,8 @@ pub struct Peer {
     /// How much it may bring.
     #[serde(default)]
     pub rate: Rate,
+    /// Whose events it may bring; none: those of every known origin.
+    pub origins: Option<Vec<Name>>,
 }
 
 impl Peer {

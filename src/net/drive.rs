@@ -245,7 +245,7 @@ impl Session<'_> {
             _ => 0,
         };
         let begins = if let Frame::Pull(from) = &frame { Some(!matches!(from, From::Token(_))) } else { None };
-        let known = self.exchange.gate.known();
+        let known = self.exchange.gate.known(&self.partner.bringer.name);
         let submission = self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?;
         if let Some(first_contact) = begins {
             self.note_beginning(first_contact);
@@ -395,7 +395,7 @@ impl Session<'_> {
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
-        let known = self.exchange.gate.known();
+        let known = self.exchange.gate.known(&self.partner.bringer.name);
         Ok(self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?)
     }
 

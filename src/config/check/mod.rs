@@ -107,6 +107,33 @@ fn peers(config: &Config, found: &mut Found) {
             );
         }
         peer_addresses(i, peer, found);
+        peer_origins(config, i, peer, found);
+    }
+}
+
+/// Whose events a peer may bring.
+fn peer_origins(config: &Config, i: usize, peer: &Peer, found: &mut Found) {
+    let Some(names) = &peer.origins else { return };
+    if names.is_empty() {
+        found.add(
+            format!("peer.{i}.origins"),
+            format!("the peer {} may bring events of nobody", peer.name),
+            "write take = \"none\" if you mean it; without origins, it may bring those of every known origin",
+        );
+    }
+    for (j, name) in names.iter().enumerate() {
+        let place = format!("peer.{i}.origins.{j}");
+        if *name == config.node.name {
+            found.add(place, "our own events are taken from no peer", "remove this name, or correct it");
+        } else if !config.knows(name) {
+            found.add(
+                place,
+                format!("{name} is neither a peer nor an [[origin]]"),
+                "correct the name, or add the node as [[origin]]: events of unknown origin are refused anyway",
+            );
+        } else if names[..j].contains(name) {
+            found.add(place, format!("{name} stands here twice"), "remove one of the two");
+        }
     }
 }
 
