@@ -24,6 +24,8 @@ impl Stranger<'_> {
     fn verdict(&self) -> Verdict {
         match self.standing {
             KeyStanding::Other(_) => Verdict::Refused("other-key".into()),
+            KeyStanding::NotThen => Verdict::Refused("key-not-valid".into()),
+            KeyStanding::Revoked(_) => Verdict::Refused("key-revoked".into()),
             KeyStanding::Good | KeyStanding::Unknown => Verdict::UnknownOrigin,
         }
     }
@@ -154,7 +156,7 @@ fn unverified(
     if header.time > now.saturating_add(rules.future) {
         return Some(Verdict::FromTheFuture);
     }
-    let standing = rules.origins.ask(&header.origin, &header.key);
+    let standing = rules.origins.ask(&header.origin, &header.key, header.time);
     if standing != KeyStanding::Good {
         let met = Stranger { header, standing };
         stranger(&met);
@@ -198,7 +200,7 @@ mod tests {
         Rules {
             me: name("me"),
             key: secret(9).key(),
-            origins: Origins::new(origins.into_iter()).into(),
+            origins: Origins::new(origins.into_iter(), None).into(),
             policy: Policy { me: name("me"), default_tlp: Tlp::Amber, hops: 16 },
             terms: bringers.map(|bringer| (name(bringer), Arc::new(all()))).into_iter().chain([picky]).collect(),
             bounds: Bounds { bytes: 4096, fields: 8, path: 4 },

@@ -10,6 +10,7 @@
 
 mod journal;
 mod judge;
+mod roster;
 mod strangers;
 
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ use crate::trust::Origins;
 use journal::{Journal, Unwritten};
 use judge::{Judged, NOT_HERE, Stranger};
 use strangers::Strangers;
+
+pub use roster::{Published, RosterError};
 
 /// How long to wait before a full store is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
@@ -73,6 +76,8 @@ pub struct Gate {
     /// Those who wait for room on the disk, in the order in which they were refused.
     line: Arc<tokio::sync::RwLock<()>>,
     strangers: Arc<Strangers>,
+    /// One roster after the other.
+    roster_turn: Arc<tokio::sync::Mutex<()>>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
@@ -86,6 +91,7 @@ impl Gate {
             rules: Arc::new(RwLock::new(Arc::new(rules))),
             line: Arc::default(),
             strangers: Arc::default(),
+            roster_turn: Arc::default(),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
         }
@@ -101,9 +107,11 @@ impl Gate {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on, these rules.
-    pub fn set_rules(&self, rules: Rules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    /// From now on, these rules; the roster stays, if it is signed as they ask for.
+    pub fn set_rules(&self, mut rules: Rules) {
+        let mut now = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        roster::carry_over(&now, &mut rules);
+        *now = Arc::new(rules);
     }
 
     /// Changes whenever something was decided.

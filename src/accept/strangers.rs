@@ -50,7 +50,17 @@ impl Strangers {
                  channel that you trust, for what `intelmq-relay id` prints there: if the key has changed, correct \
                  `key` of that [[peer]] or [[origin]]; else somebody seals in its name"
             ),
-            KeyStanding::Other(_) => {}
+            KeyStanding::Revoked(from) if self.is_new(origin, key) => tracing::warn!(
+                %origin, %peer, sealed_with = %key, from = crate::envelope::rfc3339(from),
+                "events are refused: their key is revoked in the roster for the time they name; ask the origin's \
+                 operator for the new key, and whether these events are theirs"
+            ),
+            KeyStanding::NotThen if self.is_new(origin, key) => tracing::warn!(
+                %origin, %peer, sealed_with = %key,
+                "events are refused: by the roster, their key does not hold for the time they name; the origin seals with \
+                 the wrong key or has a wrong clock, or the roster is not up to date"
+            ),
+            KeyStanding::Other(_) | KeyStanding::Revoked(_) | KeyStanding::NotThen => {}
         }
     }
 

@@ -13,6 +13,7 @@ mod key_file;
 mod parse;
 mod peer_list;
 mod rate;
+mod roster;
 mod rules;
 mod seal;
 mod size;
@@ -24,6 +25,7 @@ pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
 pub use rate::Rate;
+pub use roster::{Described, DescribedKey, DescribedMember, Roster, UnreadableRoster};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
 pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
@@ -64,6 +66,8 @@ pub struct Config {
     /// Nodes whose seals we accept beside the peers'.
     #[serde(default, rename = "origin")]
     pub origins: Vec<Origin>,
+    /// Whose word makes further origins known; none: nobody's.
+    pub roster: Option<Roster>,
     /// Doors that events come in by.
     #[serde(default)]
     pub take: Take,
@@ -73,9 +77,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether events of this node are accepted, from whoever may bring them.
+    /// Whether events of this node may be accepted. With a roster, whose members are not known here, any may.
     fn knows(&self, name: &Name) -> bool {
-        self.peers.iter().any(|peer| peer.name == *name) || self.origins.iter().any(|origin| origin.name == *name)
+        self.roster.is_some()
+            || self.peers.iter().any(|peer| peer.name == *name)
+            || self.origins.iter().any(|origin| origin.name == *name)
     }
 }
 

@@ -17,6 +17,7 @@ pub use origins::{KeyStanding, Origins};
 pub use roster::{MAX_MEMBERS, Member, MemberKey, Roster, VERSION};
 pub use signed::{MAX_SIGNED, Signed};
 
+use crate::config;
 use crate::envelope::{Key, Name};
 
 #[cfg(test)]
@@ -31,18 +32,26 @@ pub struct Trusted {
     pub threshold: u32,
 }
 
+impl From<&config::Roster> for Trusted {
+    fn from(roster: &config::Roster) -> Trusted {
+        Trusted { authorities: roster.authorities.clone(), threshold: roster.threshold }
+    }
+}
+
 /// A roster that enough authorities have signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     signed: Signed,
     roster: Roster,
+    /// Whose word it was opened by.
+    by: Trusted,
 }
 
 impl Held {
     /// Verifies and reads.
     pub fn open(signed: Signed, trusted: &Trusted) -> Result<Held, Unfit> {
         let roster = signed.open(trusted)?;
-        Ok(Held { signed, roster })
+        Ok(Held { signed, roster, by: trusted.clone() })
     }
 
     /// What it says.
@@ -55,11 +64,14 @@ impl Held {
         &self.signed
     }
 
-    /// Whether `newer` takes the place of this one. The same one again is none, and no fault.
-    pub fn gives_way(&self, newer: &Held) -> Result<bool, Refused> {
-        let (ours, theirs) = (&self.roster, &newer.roster);
+    /// Whether this one takes the place of `before`, which once held here, whoever is trusted now. The same one again
+    /// does not, and is no fault.
+    pub fn follows(&self, before: &Signed) -> Result<bool, Refused> {
+        // What cannot be read any more is no reason to stay without a roster for ever.
+        let Ok(ours) = before.unverified() else { return Ok(true) };
+        let theirs = &self.roster;
         if ours.network != theirs.network {
-            return Err(Refused::Network { ours: ours.network.clone(), theirs: theirs.network.clone() });
+            return Err(Refused::Network { ours: ours.network, theirs: theirs.network.clone() });
         }
         if theirs.number < ours.number {
             return Err(Refused::Older { ours: ours.number, theirs: theirs.number });
@@ -67,8 +79,8 @@ impl Held {
         if theirs.number > ours.number {
             return Ok(true);
         }
-        if self.signed.bytes() != newer.signed.bytes() {
-            return Err(Refused::Split { number: ours.number, by: newer.signed.signers().copied().collect() });
+        if before.bytes() != self.signed.bytes() {
+            return Err(Refused::Split { number: ours.number, by: self.signed.signers().copied().collect() });
         }
         Ok(false)
     }

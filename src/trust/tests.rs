@@ -1,5 +1,7 @@
 //! What is accepted as a roster, and what never is.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -122,15 +124,15 @@ fn who_is_none_of_its_authorities_has_no_business_to_sign() {
 #[test]
 fn the_number_decides_and_never_goes_back() {
     let now = open(&roster(5), &[1, 2]);
-    assert_eq!(now.gives_way(&open(&roster(6), &[2, 3])), Ok(true));
-    assert_eq!(now.gives_way(&open(&roster(5), &[2, 3])), Ok(false), "the same, signed by others");
-    assert_eq!(now.gives_way(&open(&roster(4), &[1, 2, 3])), Err(Refused::Older { ours: 5, theirs: 4 }));
+    assert_eq!(open(&roster(6), &[2, 3]).follows(now.signed()), Ok(true));
+    assert_eq!(open(&roster(5), &[2, 3]).follows(now.signed()), Ok(false), "the same, signed by others");
+    assert_eq!(open(&roster(4), &[1, 2, 3]).follows(now.signed()), Err(Refused::Older { ours: 5, theirs: 4 }));
     let split = Roster { issued: 7, ..roster(5) };
-    let refused = now.gives_way(&open(&split, &[1, 3])).unwrap_err();
+    let refused = open(&split, &[1, 3]).follows(now.signed()).unwrap_err();
     assert_eq!(refused, Refused::Split { number: 5, by: vec![key(1), key(3)] });
     assert!(refused.to_string().contains(&key(3).to_string()), "{refused}");
     let elsewhere = Roster { network: name("banks"), ..roster(6) };
-    assert!(matches!(now.gives_way(&open(&elsewhere, &[1, 2])), Err(Refused::Network { .. })));
+    assert!(matches!(open(&elsewhere, &[1, 2]).follows(now.signed()), Err(Refused::Network { .. })));
 }
 
 #[test]
@@ -223,6 +225,73 @@ fn what_changes_is_told() {
     assert_eq!(back, [Change::Authorities]);
 }
 
+/// One row per rule: who, the key's number, when, and how it stands.
+#[test]
+fn origins_are_known_by_configuration_and_roster() {
+    let mut roster = roster(1);
+    // cert-at: configured with 11. cert-ee: in the roster only, 12 until 500, 13 from 400, 14 revoked from 300.
+    roster.members[1].keys = vec![
+        MemberKey { from: Some(400), ..held(13) },
+        MemberKey { until: Some(500), ..held(12) },
+        MemberKey { revoked: Some(300), ..held(14) },
+    ];
+    roster.members[0].keys.push(held(21));
+    // Configured with another key than the roster's; and one that has a configured node's key.
+    roster.members.push(member("cert-fi", vec![held(15)]));
+    roster.members.push(member("cert-gr", vec![held(17), held(16)]));
+    roster.members.push(member("cert-hu", vec![MemberKey { revoked: Some(300), ..held(18) }]));
+    let configured = [("cert-at", 11), ("cert-fi", 25), ("cert-it", 16), ("cert-hu", 18)];
+    let configured = || configured.iter().map(|(origin, n)| (name(origin), key(*n)));
+    let without = Origins::new(configured(), Some(trusted()));
+    let origins = without.clone().with(&open(&roster, &[1, 2]).into()).unwrap();
+    use KeyStanding::{Good, NotThen, Other, Revoked, Unknown};
+    for (origin, n, time, expected) in [
+        ("cert-at", 11, 0, Good),
+        ("cert-at", 21, 0, Good),
+        ("cert-at", 12, 0, Other(key(11))),
+        ("cert-ee", 12, 499, Good),
+        ("cert-ee", 12, 500, NotThen),
+        ("cert-ee", 13, 399, NotThen),
+        ("cert-ee", 13, 400, Good),
+        ("cert-ee", 14, 299, Good),
+        ("cert-ee", 14, 300, Revoked(300)),
+        ("cert-ee", 11, 0, Other(key(13))),
+        ("cert-fi", 25, 0, Good),
+        ("cert-fi", 15, 0, Other(key(25))),
+        ("cert-gr", 17, 0, Good),
+        ("cert-gr", 16, 0, Other(key(17))),
+        ("cert-it", 16, 0, Good),
+        ("cert-hu", 18, 299, Good),
+        ("cert-hu", 18, 300, Revoked(300)),
+        ("cert-xx", 11, 0, Unknown),
+    ] {
+        assert_eq!(origins.ask(&name(origin), &key(n), time), expected, "{origin} {n} at {time}");
+    }
+    assert_eq!(without.ask(&name("cert-ee"), &key(12), 0), Unknown);
+    assert_eq!(origins.keys(&name("cert-at")).collect::<Vec<_>>(), [&key(11), &key(21)]);
+    assert_eq!(origins.keys(&name("cert-gr")).collect::<Vec<_>>(), [&key(17)]);
+    let said = origins.contradictions(&name("cert-ee"), &key(14)).join("\n");
+    for part in
+        ["knows cert-fi with the key", "that of cert-it in relay.toml", "revoked the key", "revoked this node's key"]
+    {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    assert_eq!(said.lines().count(), 4, "{said}");
+}
+
+#[test]
+fn who_asks_for_more_signatures_keeps_no_roster_with_fewer() {
+    let roster = Arc::new(open(&roster(1), &[1, 2]));
+    let with =
+        |trusted| Origins::new(std::iter::empty(), trusted).with(&roster).map(|origins| origins.roster().is_some());
+    assert_eq!(with(Some(trusted())), Ok(true));
+    assert_eq!(with(Some(Trusted { threshold: 1, ..trusted() })), Ok(true));
+    assert_eq!(with(Some(Trusted { threshold: 3, ..trusted() })), Err(Unfit::TooFew { by: 2, needed: 3, of: 3 }));
+    let others = Trusted { authorities: vec![key(3)], threshold: 1 };
+    assert_eq!(with(Some(others)), Err(Unfit::TooFew { by: 0, needed: 1, of: 1 }));
+    assert_eq!(with(None), Ok(false));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -247,7 +316,7 @@ proptest! {
         let mut now = open(&roster(1), &[1, 2]);
         for (number, issued) in numbers {
             let next = open(&Roster { issued, ..roster(number) }, &[1, 3]);
-            match now.gives_way(&next) {
+            match next.follows(now.signed()) {
                 Ok(true) => {
                     prop_assert!(number > now.roster().number);
                     now = next;
