@@ -14,14 +14,18 @@ use std::fmt::Write;
 
 use hand::{Hand, by, sealed, secret};
 use intelmq_relay::link::Verdict;
-use relay::Relay;
+use relay::{Relay, wait_until};
 use rustix::process::Signal;
 
 const HOUR: u64 = 3600 * 1000;
 
 /// A node whose [roster] trusts the authorities x, y and z, two of which must sign; with their key files.
 fn node_with_authorities() -> Relay {
-    let node = Relay::init("cert-c");
+    trusting("cert-c")
+}
+
+fn trusting(name: &str) -> Relay {
+    let node = Relay::init(name);
     for name in ["x", "y", "z"] {
         key_file(&node, name);
     }
@@ -207,4 +211,80 @@ fn where_configuration_and_roster_differ_the_operator_is_told() {
         "{said}"
     );
     assert!(said.contains("the roster knows this node with another key") && said.contains(&node.key), "{said}");
+}
+
+fn number(node: &Relay, number: u64) {
+    node.status_when(&format!("roster {number}"), |status| status["roster"]["number"] == number);
+}
+
+#[test]
+fn the_newest_goes_along_the_links_also_to_who_was_away_and_to_nobody_who_wants_none() {
+    let mut line = ["cert-a", "cert-b", "cert-d"].map(trusting);
+    let mut without = Relay::init("cert-w");
+    let [a, b, d] = &mut line;
+    a.peer(b, "community");
+    b.peer(a, "community");
+    b.peer(d, "community");
+    d.peer(b, "community");
+    b.peer(&without, "community");
+    without.peer(b, "community");
+    for node in [&mut *a, &mut *b, &mut *d] {
+        node.start();
+    }
+    without.start();
+    a.linked("cert-b");
+    b.linked("cert-d");
+    b.linked("cert-w");
+    make(a, "one", 1, &[("cert-o", "")], &["x", "y"]);
+    a.expect(0, &["roster", "publish", "one"]);
+    number(d, 1);
+    assert!(d.expect(0, &["roster", "show"]).contains("cert-o"));
+
+    // Who was away has it when it is back; what comes from the other end goes the other way.
+    d.kill9();
+    make(a, "two", 2, &[("cert-o", ""), ("cert-p", "")], &["x", "z"]);
+    a.expect(0, &["roster", "publish", "two"]);
+    number(b, 2);
+    d.start();
+    number(d, 2);
+    make(d, "three", 3, &[], &["y", "z"]);
+    d.expect(0, &["roster", "publish", "three"]);
+    number(a, 3);
+    without.linked("cert-b");
+    assert!(without.status()["roster"].is_null());
+    assert!(without.expect(0, &["roster", "show"]).contains("No roster"));
+    assert_eq!(without.status()["peers"]["cert-b"]["links"], 1, "and no frame that it does not know");
+}
+
+#[test]
+fn a_split_view_is_noticed_at_both_ends_of_a_link_and_a_weak_roster_goes_no_further() {
+    let (mut a, mut b) = (trusting("cert-a"), trusting("cert-b"));
+    a.peer(&b, "community");
+    b.peer(&a, "community");
+    make(&a, "one", 1, &[("cert-o", "")], &["x", "y"]);
+    make(&b, "other", 1, &[("cert-p", "")], &["y", "z"]);
+    a.expect(0, &["roster", "publish", "one"]);
+    b.expect(0, &["roster", "publish", "other"]);
+    a.start();
+    b.start();
+    for (node, peer) in [(&a, "cert-b"), (&b, "cert-a")] {
+        let said = node.says("the peer's roster is refused");
+        assert_eq!(said["peer"], peer, "{said}");
+        assert_eq!(node.says("A SPLIT ROSTER")["level"], "ERROR");
+        number(node, 1);
+    }
+    // A higher number mends it, on the links that stand.
+    make(&a, "two", 2, &[("cert-o", "")], &["x", "z"]);
+    a.expect(0, &["roster", "publish", "two"]);
+    number(&b, 2);
+
+    // One of the two nodes asks for more: what the other believes, it does not.
+    b.configure(&b.configuration().replace("threshold = 2", "threshold = 3"));
+    b.signal(Signal::HUP);
+    b.says("does not hold any more");
+    make(&a, "three", 3, &[("cert-q", "")], &["x", "z"]);
+    a.expect(0, &["roster", "publish", "three"]);
+    wait_until("it is refused", || b.logged("signed by 2 of the 3").is_some_and(|said| said["peer"] == "cert-a"));
+    assert!(b.status()["roster"].is_null());
+    assert_eq!(a.status()["peers"]["cert-b"]["links"], 1);
 }

@@ -78,6 +78,8 @@ pub struct Gate {
     strangers: Arc<Strangers>,
     /// One roster after the other.
     roster_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Moves when another roster holds, or when what makes one hold has changed.
+    roster_changed: Arc<watch::Sender<()>>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
@@ -92,6 +94,7 @@ impl Gate {
             line: Arc::default(),
             strangers: Arc::default(),
             roster_turn: Arc::default(),
+            roster_changed: Arc::new(watch::Sender::new(())),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
         }
@@ -112,6 +115,7 @@ impl Gate {
         let mut now = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         roster::carry_over(&now, &mut rules);
         *now = Arc::new(rules);
+        self.roster_changed.send_replace(());
     }
 
     /// Changes whenever something was decided.
@@ -369,9 +373,9 @@ impl Known for Acquaintance {
         if offer.1 == self.rules.me {
             return Standing::Refuse(Verdict::Loop);
         }
-        let others = self.rules.origins.keys(&offer.1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
+        let mut others = self.rules.origins.keys(&offer.1).skip(1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
         let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
-        if seen(keys) || others.skip(1).any(|keys| seen(&keys)) {
+        if seen(keys) || others.any(|keys| seen(&keys)) {
             Standing::Known
         } else if self.terms.brings(&offer.1) {
             Standing::New

@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use tokio::sync::watch;
+
 use super::{Gate, Rules};
+use crate::link::Have;
 use crate::store::{Commit, Cursor, StoreError};
 use crate::trust::{Change, Held, Refused, Signed, Unfit, changes};
 
@@ -18,6 +21,9 @@ pub enum RosterError {
     /// Nobody's word counts.
     #[error("relay.toml has no [roster]: write the keys of its authorities there")]
     NotConfigured,
+    /// Nothing can be stored.
+    #[error("there is no room on the disk: free some, and publish it again")]
+    NoRoom,
     /// Not a roster, or nobody whose word counts vouches for it.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -78,7 +84,11 @@ impl Gate {
             Ok(_) => {}
         }
         let cursors = vec![(Cursor::Roster, held.signed().encode())];
-        self.commit(|| Commit { cursors: cursors.clone(), ..Commit::default() }).await?;
+        // Not waited for: a link that brings one has other things to do.
+        match self.store.commit(Commit { cursors, ..Commit::default() }).await {
+            Err(StoreError::Full { .. }) => return Ok(Err(RosterError::NoRoom)),
+            result => result?,
+        };
         let old = before.and_then(|before| before.unverified().ok());
         let changed = changes(old.as_ref(), held.roster());
         say(&held, &changed);
@@ -86,6 +96,23 @@ impl Gate {
         // What waits may be somebody's whose key is known only now.
         self.announce();
         Ok(Ok(Published::New(changed)))
+    }
+
+    /// Which roster we have, as it is said to peers; `None`: none, and we take none.
+    pub fn has_roster(&self) -> Option<Have> {
+        let rules = self.rules();
+        rules.origins.trusted()?;
+        let have = |held: &Arc<Held>| Have {
+            number: held.roster().number,
+            network: Some(held.roster().network.clone()),
+            digest: Some(held.digest().into()),
+        };
+        Some(rules.origins.roster().map(have).unwrap_or_default())
+    }
+
+    /// Changes when [`Gate::has_roster`] may say something else.
+    pub fn watch_roster(&self) -> watch::Receiver<()> {
+        self.roster_changed.subscribe()
     }
 
     fn vouched(&self, signed: Signed) -> Result<Arc<Held>, RosterError> {
@@ -103,6 +130,7 @@ impl Gate {
             say_contradictions(&rules);
             *now = rules.into();
         }
+        self.roster_changed.send_replace(());
     }
 }
 

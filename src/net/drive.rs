@@ -19,11 +19,10 @@ use super::slowed::Slowed;
 use crate::accept::Gate;
 use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
-    decode_length,
+    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Verdict, Violation, decode_length,
 };
 use crate::policy::{Decision, Reason};
-use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreError};
+use crate::store::{Cursor, Entry, Fate, ReadLimit, StoreError};
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
@@ -123,6 +122,8 @@ impl Exchange {
             out: BytesMut::new(),
             undecided: 0,
             most: settings.envelope,
+            most_frame: settings.frame,
+            refused_rosters: 0,
             tests_only: theirs.test,
         };
         session.run(reader, writer, buffer, first).await
@@ -146,10 +147,10 @@ impl Drop for Forget<'_> {
 /// Bytes that were submitted, and the verdicts by batch and slot.
 type Decided = (usize, Vec<((u64, u16), Verdict)>);
 
-struct Session<'a> {
-    exchange: &'a Exchange,
-    partner: &'a Partner,
-    link: Link,
+pub(super) struct Session<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) partner: &'a Partner,
+    pub(super) link: Link,
     verifier: Verifier,
     /// Encoded, not yet written.
     out: BytesMut,
@@ -157,6 +158,10 @@ struct Session<'a> {
     undecided: usize,
     /// Largest envelope that the peer accepts.
     most: usize,
+    /// Largest frame that it accepts.
+    pub(super) most_frame: usize,
+    /// Rosters of its that were refused.
+    pub(super) refused_rosters: u64,
     /// It has said that it is in test mode.
     tests_only: bool,
 }
@@ -175,6 +180,7 @@ impl Session<'_> {
     {
         let gate = &self.exchange.gate;
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
+        let mut rosters = gate.watch_roster();
         let (mut terms, mut resend) = (self.partner.terms.subscribe(), self.partner.resend.subscribe());
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
@@ -226,6 +232,7 @@ impl Session<'_> {
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
+                _ = rosters.changed() => {}
                 _ = terms.changed() => self.reconsider().await?,
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
@@ -244,6 +251,9 @@ impl Session<'_> {
             Frame::Pull(from) => self.position(from).await?.max(self.position(&self.partner.first_contact).await?),
             _ => 0,
         };
+        if let Frame::Roster(roster) = &frame {
+            self.take_roster(roster).await?;
+        }
         let begins = if let Frame::Pull(from) = &frame { Some(!matches!(from, From::Token(_))) } else { None };
         let known = self.exchange.gate.known(&self.partner.bringer.name);
         let submission = self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?;
@@ -251,22 +261,6 @@ impl Session<'_> {
             self.note_beginning(first_contact);
         }
         Ok(submission)
-    }
-
-    /// Notes where the peer begins: what is before that it was given, or it is none of its business.
-    fn note_beginning(&self, first_contact: bool) {
-        let (gate, reader, place) = (&self.exchange.gate, self.partner.reader(), self.link.push.place());
-        gate.note_place(&reader, place);
-        let first = gate.store().first();
-        if first_contact {
-            gate.note_run(Note {
-                reader,
-                first,
-                count: (place + 1).saturating_sub(first),
-                at: now(),
-                fate: Fate::Before,
-            });
-        }
     }
 
     /// The number after which a peer begins that has no token, or whose token is not ours.
@@ -315,6 +309,7 @@ impl Session<'_> {
             self.link.push.entries(outgoing, through);
         }
         self.read_again().await?;
+        self.say_roster();
         self.tick()
     }
 
@@ -362,22 +357,6 @@ impl Session<'_> {
         };
         *self.partner.traffic().withheld.entry(reason.clone()).or_default() += 1;
         (Fate::Withheld(reason), None)
-    }
-
-    /// Notes what the peer said, and what of its offers was refused.
-    fn note_answers(&mut self) {
-        let told = self.link.push.take_told();
-        if !told.is_empty() {
-            self.note(told.into_iter().map(|Told { seq, verdict }| (seq, verdict.map_or(Fate::Had, Fate::Told))));
-        }
-        for (origin, id, verdict) in self.link.pull.take_refused() {
-            let (reader, outcome) = (self.partner.reader(), Outcome::Refused(verdict, None));
-            self.exchange.gate.note_id(IdNote { at: now(), reader, origin, id, outcome });
-        }
-    }
-
-    fn note(&self, notes: impl IntoIterator<Item = (u64, Fate)>) {
-        self.exchange.gate.note(&self.partner.reader(), notes, now());
     }
 
     /// Policy has changed: what is not sent yet is decided anew, what was offered and not asked for too.

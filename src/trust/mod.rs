@@ -43,6 +43,7 @@ impl From<&config::Roster> for Trusted {
 pub struct Held {
     signed: Signed,
     roster: Roster,
+    digest: [u8; 32],
     /// Whose word it was opened by.
     by: Trusted,
 }
@@ -51,12 +52,18 @@ impl Held {
     /// Verifies and reads.
     pub fn open(signed: Signed, trusted: &Trusted) -> Result<Held, Unfit> {
         let roster = signed.open(trusted)?;
-        Ok(Held { signed, roster, by: trusted.clone() })
+        let digest = signed.digest();
+        Ok(Held { signed, roster, digest, by: trusted.clone() })
     }
 
     /// What it says.
     pub fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// The SHA-256 of what was signed.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// What was signed, with the signatures.

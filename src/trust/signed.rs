@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
+use sha2::{Digest, Sha256};
 
 use super::roster::{MAX_AUTHORITIES, MAX_BYTES, Roster, within};
 use super::{Trusted, Unfit};
@@ -67,6 +68,11 @@ impl Signed {
     /// What was signed.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.bytes).into()
     }
 
     /// Who signed, as far as one believes it.

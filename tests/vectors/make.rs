@@ -594,12 +594,15 @@ pub fn frames() -> Vec<Vector> {
         ("bodies", frame(6, &map(vec![("no", Number(1)), ("packed", bytes([]))]))),
         ("done", frame(7, &done)),
         ("beat", frame(8, &map(vec![("token", token())]))),
+        ("have-none", frame(9, &map(vec![("number", Number(0))]))),
+        ("have", frame(9, &map(vec![("number", Number(8)), ("network", text("certs")), ("digest", bytes([4; 32]))]))),
+        ("roster", frame(10, &bytes([5; 64]))),
     ];
     let content = "does not decode";
     let one_more = [frame(8, &map(vec![("token", token())]))[1..].to_vec(), vec![0]].concat();
     let bad = [
         ("no-kind", vec![0], "whose length is no varint"),
-        ("kind-unknown", frame(9, &Null), "unknown kind 9"),
+        ("kind-unknown", frame(11, &Null), "unknown kind 11"),
         ("cut", frame(2, &text("who"))[..4].to_vec(), "more bytes are needed"),
         ("trailing-byte", lengthened(&one_more), content),
         ("length-over-the-limit", vec![0x81, 0x80, 0x80, 0x02], "limits.frame_bytes"),
