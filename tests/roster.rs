@@ -13,9 +13,10 @@ mod relay;
 use std::fmt::Write;
 
 use hand::{Hand, by, sealed, secret};
-use intelmq_relay::link::Verdict;
+use intelmq_relay::link::{Frame, Verdict};
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
+use serde_bytes::ByteBuf;
 
 const HOUR: u64 = 3600 * 1000;
 
@@ -287,4 +288,33 @@ fn a_split_view_is_noticed_at_both_ends_of_a_link_and_a_weak_roster_goes_no_furt
     wait_until("it is refused", || b.logged("signed by 2 of the 3").is_some_and(|said| said["peer"] == "cert-a"));
     assert!(b.status()["roster"].is_null());
     assert_eq!(a.status()["peers"]["cert-b"]["links"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_brings_a_roster_it_is_judged_alone_and_a_flood_of_them_ends_the_link() {
+    let mut node = node_with_authorities();
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    make(&node, "one", 1, &[("cert-o", "")], &["x", "y"]);
+    make(&node, "few", 2, &[("cert-m", "")], &["x"]);
+    node.start();
+    hand.link(&node).await;
+    let frame = |file: &str| Frame::Roster(ByteBuf::from(std::fs::read(node.path(file)).unwrap()));
+    let event = |number| by(&sealed(&secret("cert-o"), "cert-o", number, |_| {}), &["cert-m"]);
+    hand.send(frame("few")).await;
+    assert_eq!(hand.give(&[event(1)]).await, [Verdict::UnknownOrigin]);
+    for _ in 0..100 {
+        hand.send(frame("one")).await;
+    }
+    assert_eq!(hand.give(&[event(2)]).await, [Verdict::Accepted], "the same one again and again is no fault");
+    // One was refused before.
+    for _ in 1..64 {
+        hand.send(Frame::Roster(ByteBuf::from(b"none".to_vec()))).await;
+    }
+    assert_eq!(hand.give(&[event(3)]).await, [Verdict::Accepted]);
+    hand.send(frame("few")).await;
+    hand.hung_up().await;
+    assert!(node.says("link down")["reason"].as_str().unwrap().contains("too many rosters"));
+    assert_eq!(node.status()["roster"]["number"], 1);
+    hand.link(&node).await;
+    assert_eq!(hand.give(&[event(4)]).await, [Verdict::Accepted]);
 }

@@ -2,16 +2,17 @@
 
 use serde_bytes::ByteBuf;
 
-use super::drive::Session;
+use super::drive::{LinkEnd, Session};
 use crate::accept::RosterError;
-use crate::link::{Frame, Say};
-use crate::store::StoreError;
+use crate::link::{Frame, Say, Violation};
 use crate::trust::Signed;
 
 /// What a frame has beside the roster, at most.
 const AROUND: usize = 16;
-/// Refused rosters that are said, on one link.
+/// Refused rosters that are said, on one link,
 const SAID: u64 = 8;
+/// and that are borne with: each costs us something.
+const MOST: u64 = 64;
 
 impl Session<'_> {
     /// Says which roster we have, or sends it.
@@ -42,7 +43,7 @@ impl Session<'_> {
     }
 
     /// A peer sends a roster. It holds if it may, whoever brings it; if not, the peer may still be a good one.
-    pub(super) async fn take_roster(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) async fn take_roster(&mut self, bytes: &[u8]) -> Result<(), LinkEnd> {
         let (gate, peer) = (&self.exchange.gate, &self.partner.bringer.name);
         match gate.publish(bytes).await? {
             Ok(_) => {
@@ -59,6 +60,9 @@ impl Session<'_> {
             Err(RosterError::NotConfigured) => {}
             Err(reason) => {
                 self.refused_rosters += 1;
+                if self.refused_rosters > MOST {
+                    return Err(Violation::Unexpected("too many rosters that may not hold").into());
+                }
                 if self.refused_rosters <= SAID {
                     tracing::warn!(%peer, %reason, "the peer's roster is refused");
                 }
