@@ -4,7 +4,7 @@
 //! Data flows one way through the rooms below; each imports only from those under it
 //! (`docs/architecture.md` has the picture, `tests/tidy.rs` checks the order):
 //!
-//! `cli → node → { net, intelmq, watch } → accept → store → { policy, link } → { config, harmonization } → envelope`
+//! `cli → node → { net, intelmq, watch } → accept → store → { policy, trust, link } → { config, harmonization } → envelope`
 
 pub mod accept;
 pub mod cli;
@@ -18,4 +18,5 @@ pub mod node;
 pub mod policy;
 pub mod sample;
 pub mod store;
+pub mod trust;
 pub mod watch;

@@ -129,6 +129,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(with.give.amqp[0].events.shape.take(), Some(Shape::Extra));
     assert_eq!(with.give.files[0].events.shape.take(), Some(Shape::Iep04));
     assert_eq!(with.peers[0].community.take(), Some(true));
+    assert!(with.peers[0].origins.take().is_some());
     let rate = &mut with.peers[0].rate;
     assert!(rate.events_per_second.take().is_some() && rate.bytes_per_second.take().is_some());
     assert!(rate.events_per_day.take().is_some() && rate.bytes_per_day.take().is_some());
@@ -138,7 +139,8 @@ fn the_example_shows_the_defaults() {
 }
 
 /// Every table of the file, as the header that opens it; its keys are asked of the parser itself.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
+    "[roster]",
     "",
     "[rules]",
     "[[rules.members]]",
@@ -405,6 +407,15 @@ fn refuses_contradictions_among_nodes() {
             ),
             ("addresses = [\n  \"/dns/a.example/tcp/4747\",\n  \"a.example:4747\",\n]", 9, 3, "no address of a peer"),
             ("addresses = [\"/ip4/192.0.2.1/tcp/4747/p2p/KEY-B\"]", 7, 14, "not the peer's key"),
+            ("[roster]\nauthorities = []", 8, 15, "nobody's word"),
+            ("[roster]\nauthorities = [\"KEY-A\",\n\"KEY-A\"]", 9, 1, "stands here twice"),
+            ("[roster]\nauthorities = [\"KEY-A\"]\nthreshold = 0", 9, 13, "choose from 1 to 1"),
+            ("[roster]\nauthorities = [\"KEY-A\"]\nthreshold = 2", 9, 13, "2 signatures of 1 authorities"),
+            ("[roster]\nauthorities = [\"relay\"]", 8, 15, "no Ed25519 PeerId"),
+            ("origins = []", 7, 11, "may bring events of nobody; write take = \"none\""),
+            ("origins = [\"a\", \"us\"]", 7, 17, "our own events are taken from no peer"),
+            ("origins = [\"a\", \"b\"]", 7, 17, "b is neither a peer nor an [[origin]]"),
+            ("origins = [\"a\",\n\"a\"]", 8, 1, "a stands here twice"),
             ("[net]\nlisten = [\"/dns/a.example/tcp/4747\"]", 8, 11, "write it as \"/ip4/0.0.0.0/tcp/4747\""),
         ],
     );

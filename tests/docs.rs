@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use intelmq_relay::config::Config;
+use intelmq_relay::config::{Config, Described};
 
 /// README.md and everything in docs/.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -29,7 +29,8 @@ fn every_command_in_the_documentation_is_one() {
         for line in lines.filter_map(|line| line.strip_prefix("intelmq-relay ")) {
             let line = line.split(['#', '>', '|']).next().unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
-            let depth = if matches!(words[0], "key" | "peer" | "policy" | "quarantine") { 2 } else { 1 };
+            let two = ["key", "peer", "policy", "quarantine", "roster"];
+            let depth = if two.contains(&words[0]) { 2 } else { 1 };
             let help =
                 Command::new(env!("CARGO_BIN_EXE_intelmq-relay")).args(&words[..depth]).arg("--help").output().unwrap();
             assert!(help.status.success(), "{}: {line}", path.display());
@@ -49,6 +50,10 @@ fn every_piece_of_configuration_in_the_documentation_is_valid() {
     // What is in policy.md is not only read but run, by tests/policy_recipes.rs.
     for (path, page) in pages().into_iter().filter(|(path, _)| !path.ends_with("docs/policy.md")) {
         for block in blocks(&page, "toml") {
+            if block.contains("[[member]]") {
+                Described::parse(block).unwrap();
+                continue;
+            }
             let text = format!("[node]\nname = \"cert-at\"\n{block}");
             if let Err(mistakes) = Config::parse(&text, Path::new("/")) {
                 panic!("{}: {mistakes:?} in\n{text}", path.display());

@@ -67,7 +67,7 @@ async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
         ("something behind it", [&good[..], b"\0"].concat().into(), Verdict::Malformed),
         ("a replay", good.clone(), Verdict::Duplicate),
         ("one of nobody's", by(&sealed(&secret("nobody"), "nobody", 99, |_| {}), &["cert-m"]), Verdict::UnknownOrigin),
-        ("another's name", by(&sealed(&ours, "cert-o", 99, |_| {}), &["cert-m"]), Verdict::UnknownOrigin),
+        ("another's name", by(&sealed(&ours, "cert-o", 99, |_| {}), &["cert-m"]), refused("other-key")),
         ("our name", by(&sealed(&ours, "cert-c", 99, |_| {}), &["cert-m"]), Verdict::Loop),
         ("a way that does not lead here", by(&sealed(&other, "cert-o", 99, |_| {}), &[]), Verdict::Malformed),
         ("a long way", by(&sealed(&other, "cert-o", 99, |_| {}), &["cert-m"; 40]), Verdict::TooBig),
@@ -100,8 +100,39 @@ async fn a_hostile_peer_in_the_list_is_told_what_is_wrong_and_reaches_nobody() {
     assert_eq!(taken, counts);
     assert_eq!((&status["head"], &status["peers"]["cert-m"]["links"]), (&4.into(), &1.into()), "{status:#}");
     let delivered = redis.items("in");
+    let said = node.says("another key than the one known");
+    assert_eq!((&said["origin"], &said["peer"]), (&"cert-o".into(), &"cert-m".into()), "{said}");
+    assert_eq!(said["sealed_with"], ours.key().to_string(), "{said}");
+    assert_eq!(said["known_key"], other.key().to_string(), "{said}");
     let numbers: Vec<_> = [0, 1, 2, 3].map(|number| format!("\"extra.number\": {number},")).into();
     assert!(delivered.len() == 4 && delivered.iter().zip(&numbers).all(|(a, b)| a.contains(b)), "{delivered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_brings_only_those_that_it_may_and_another_brings_the_rest() {
+    let mut node = Relay::init("cert-c");
+    let (mut picky, mut all) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
+    let (ours, other) = (secret("cert-m"), secret("cert-o"));
+    let may = "name = \"cert-m\"\norigins = [\"cert-m\"]";
+    node.configure(&node.configuration().replace("name = \"cert-m\"", may));
+    node.and(&format!("[[origin]]\nname = \"cert-o\"\nkey = \"{}\"", other.key()));
+    node.start();
+    picky.link(&node).await;
+    all.link(&node).await;
+
+    let not_here = || Verdict::Refused("origin-not-here".into());
+    let passed_on = sealed(&other, "cert-o", 1, |_| {});
+    let own = by(&sealed(&ours, "cert-m", 0, |_| {}), &[]);
+    assert_eq!(picky.give(&[own, by(&passed_on, &["cert-m"])]).await, [Verdict::Accepted, not_here()]);
+    // What is offered is not even asked for.
+    let offer = Offer(0, "cert-o".parse().unwrap(), passed_on.header().id, 900, 0);
+    let (answers, verdicts) = picky.batch(vec![offer.clone()], &[]).await;
+    assert_eq!((answers, verdicts), (vec![(0, Answer::Refuse(not_here()))], vec![not_here()]));
+    assert_eq!(all.give(&[by(&passed_on, &["cert-n"])]).await, [Verdict::Accepted], "it is not remembered");
+    // Known by another way, it is a duplicate here too.
+    assert_eq!(picky.batch(vec![offer], &[]).await.1, [Verdict::Duplicate]);
+    let why = node.expect(0, &["why", &passed_on.header().id.to_string()]);
+    assert!(why.contains("refused") && why.contains("origin-not-here"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

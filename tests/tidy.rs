@@ -18,7 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["net", "intelmq", "watch"],
     &["accept"],
     &["store"],
-    &["policy", "link"],
+    &["policy", "trust", "link"],
     &["config", "sample", "harmonization"],
     &["envelope"],
 ];
@@ -45,7 +45,7 @@ const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide: same arguments, same answer.
-const PURE: &[&str] = &["envelope", "harmonization", "policy", "link", "sample"];
+const PURE: &[&str] = &["envelope", "harmonization", "policy", "trust", "link", "sample"];
 const IMPURE: &[&str] = &[
     "tokio",
     "libp2p",

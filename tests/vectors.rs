@@ -9,8 +9,9 @@
 mod make;
 
 use bytes::{Bytes, BytesMut};
-use intelmq_relay::envelope::{Bounds, Envelope, Shape, Verifier};
+use intelmq_relay::envelope::{Bounds, Envelope, Secret, Shape, Verifier};
 use intelmq_relay::link::{Frame, decode_length};
+use intelmq_relay::trust::{Signed, Trusted};
 use make::Vector;
 
 /// The vectors as they are committed; the same as those that are made now.
@@ -67,4 +68,22 @@ fn frames_are_read_or_refused_as_the_vectors_say() {
             Err(reason) => assert!(expect != "ok" && reason.contains(&expect), "{name}: {reason}"),
         }
     }
+}
+
+#[test]
+fn rosters_are_opened_or_refused_as_the_vectors_say() {
+    let authorities = [1, 2, 3].map(|n| Secret::from_seed(&[n; 32]).key()).into();
+    let trusted = Trusted { authorities, threshold: 2 };
+    let vectors = committed("roster.json", &make::rosters(), "roster");
+    let mut wrong = Vec::new();
+    for Vector { name, bytes, expect, .. } in &vectors {
+        let opened = Signed::decode(bytes).and_then(|signed| signed.open(&trusted).map(|_| signed));
+        match opened {
+            Ok(signed) if expect == "ok" && signed.encode() == *bytes => {}
+            Err(reason) if expect != "ok" && reason.to_string().contains(expect) => {}
+            is => wrong.push(format!("{name}: {is:?}\n    expected {expect}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(vectors.len() >= 30);
 }

@@ -6,9 +6,30 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Bringer, Rules};
-use crate::envelope::{Envelope, Malformed, Name, Sealed, SeenKeys, Verifier};
+use crate::envelope::{Envelope, Header, Malformed, Name, Sealed, SeenKeys, Verifier};
 use crate::link::Verdict;
 use crate::policy::{Reason, RuleId, Terms};
+use crate::trust::KeyStanding;
+
+/// The reason to refuse what a peer may not bring.
+pub(super) const NOT_HERE: &str = "origin-not-here";
+
+/// A seal whose key is not accepted.
+pub(super) struct Stranger<'a> {
+    pub(super) header: &'a Header,
+    pub(super) standing: KeyStanding,
+}
+
+impl Stranger<'_> {
+    fn verdict(&self) -> Verdict {
+        match self.standing {
+            KeyStanding::Other(_) => Verdict::Refused("other-key".into()),
+            KeyStanding::NotThen => Verdict::Refused("key-not-valid".into()),
+            KeyStanding::Revoked(_) => Verdict::Refused("key-revoked".into()),
+            KeyStanding::Good | KeyStanding::Unknown => Verdict::UnknownOrigin,
+        }
+    }
+}
 
 /// The judgement, before the store has the last word on duplicates.
 // Nearly all are good: boxing them would cost an allocation each to spare the few that are not.
@@ -54,13 +75,13 @@ impl Judged {
     }
 }
 
-/// Judges an envelope that `bringer` brings. `seen` is the seen set; `stranger` is told of an origin that is not known.
+/// Judges an envelope that `bringer` brings. `seen` is the seen set; `stranger` is told of keys that are not accepted.
 pub(super) fn judge(
     bytes: Bytes,
     bringer: &Bringer,
     rules: &Rules,
     seen: impl Fn(&SeenKeys) -> Option<u16>,
-    stranger: impl Fn(&Name),
+    stranger: impl Fn(&Stranger<'_>),
     verifier: &mut Verifier,
     now: u64,
 ) -> Judged {
@@ -72,10 +93,7 @@ pub(super) fn judge(
             return Judged::Bad(Verdict::Malformed, None, None);
         }
     };
-    if let Some(verdict) = unverified(&envelope, bringer, rules, seen, now) {
-        if verdict == Verdict::UnknownOrigin {
-            stranger(&envelope.header().origin);
-        }
+    if let Some(verdict) = unverified(&envelope, bringer, rules, seen, stranger, now) {
         // What is known is not noted again.
         let known = matches!(verdict, Verdict::Duplicate | Verdict::Loop);
         let about = if known { None } else { About::new(&envelope, None) };
@@ -114,6 +132,7 @@ fn unverified(
     bringer: &Bringer,
     rules: &Rules,
     seen: impl Fn(&SeenKeys) -> Option<u16>,
+    stranger: impl Fn(&Stranger<'_>),
     now: u64,
 ) -> Option<Verdict> {
     let (header, path) = (envelope.header(), envelope.path());
@@ -137,7 +156,15 @@ fn unverified(
     if header.time > now.saturating_add(rules.future) {
         return Some(Verdict::FromTheFuture);
     }
-    (rules.origins.get(&header.origin) != Some(&header.key)).then_some(Verdict::UnknownOrigin)
+    let standing = rules.origins.ask(&header.origin, &header.key, header.time);
+    if standing != KeyStanding::Good {
+        let met = Stranger { header, standing };
+        stranger(&met);
+        return Some(met.verdict());
+    }
+    // About this way: another peer may bring it.
+    let here = rules.terms.get(&bringer.name).is_none_or(|terms| terms.brings(&header.origin));
+    (!here).then(|| Verdict::Refused(NOT_HERE.into()))
 }
 
 #[cfg(test)]
@@ -148,6 +175,7 @@ mod tests {
     use crate::config::{Admit, RuleSets};
     use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
     use crate::policy::{self, Policy};
+    use crate::trust::Origins;
 
     const NOW: u64 = 1_795_514_400_000;
     const DAY: u64 = 24 * 3600 * 1000;
@@ -167,12 +195,14 @@ mod tests {
     fn rules() -> Rules {
         let bringers = ["cert-at", "cert-ee", "me", "other", "nobody"];
         let origins = [("cert-at", 1), ("cert-ee", 2)].map(|(origin, n)| (name(origin), secret(n).key()));
+        let picky = Terms { origins: Some([name("cert-ee")].into()), ..all() };
+        let picky = (name("picky"), Arc::new(picky));
         Rules {
             me: name("me"),
             key: secret(9).key(),
-            origins: origins.into(),
+            origins: Origins::new(origins.into_iter(), None).into(),
             policy: Policy { me: name("me"), default_tlp: Tlp::Amber, hops: 16 },
-            terms: bringers.map(|bringer| (name(bringer), Arc::new(all()))).into(),
+            terms: bringers.map(|bringer| (name(bringer), Arc::new(all()))).into_iter().chain([picky]).collect(),
             bounds: Bounds { bytes: 4096, fields: 8, path: 4 },
             age: 10 * DAY,
             future: 600_000,
@@ -234,7 +264,10 @@ mod tests {
             (Made { time: NOW + 600_001, ..GOOD }, "cert-at", Verdict::FromTheFuture),
             (Made { time: u64::MAX, ..GOOD }, "cert-at", Verdict::FromTheFuture),
             (Made { origin: "nobody", key: 4, ..GOOD }, "nobody", Verdict::UnknownOrigin),
-            (Made { key: 2, ..GOOD }, "cert-at", Verdict::UnknownOrigin),
+            (Made { key: 2, ..GOOD }, "cert-at", refused("other-key")),
+            (Made { hops: &["picky"], ..GOOD }, "picky", refused("origin-not-here")),
+            (Made { origin: "cert-ee", key: 2, hops: &["picky"], ..GOOD }, "picky", Verdict::Accepted),
+            (Made { origin: "nobody", key: 4, hops: &["picky"], ..GOOD }, "picky", Verdict::UnknownOrigin),
             (Made { tlp: Tlp::Red, ..GOOD }, "cert-at", refused("tlp-red")),
             (Made { tlp: Tlp::AmberStrict, hops: far, ..GOOD }, "cert-ee", refused("tlp-amber+strict")),
         ] {

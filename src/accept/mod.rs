@@ -10,9 +10,11 @@
 
 mod journal;
 mod judge;
+mod roster;
+mod strangers;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +27,13 @@ use crate::policy::{Policy, Terms};
 use crate::store::{
     Appended, Commit, Cursor, Draft, Fate, IdNote, Note, Outcome, Quarantined, Reader, Remember, Store, StoreError,
 };
+use crate::trust::Origins;
 
 use journal::{Journal, Unwritten};
-use judge::Judged;
+use judge::{Judged, NOT_HERE, Stranger};
+use strangers::Strangers;
+
+pub use roster::{Published, RosterError};
 
 /// How long to wait before a full store is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
@@ -39,8 +45,8 @@ pub struct Rules {
     pub me: Name,
     #[allow(missing_docs)]
     pub key: Key,
-    /// Whose seals we accept: peers and further origins, by name.
-    pub origins: HashMap<Name, Key>,
+    /// Whose seals we accept.
+    pub origins: Arc<Origins>,
     /// What holds for all peers,
     pub policy: Policy,
     /// and for each.
@@ -70,6 +76,10 @@ pub struct Gate {
     /// Those who wait for room on the disk, in the order in which they were refused.
     line: Arc<tokio::sync::RwLock<()>>,
     strangers: Arc<Strangers>,
+    /// One roster after the other.
+    roster_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Moves when another roster holds, or when what makes one hold has changed.
+    roster_changed: Arc<watch::Sender<()>>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
@@ -83,6 +93,8 @@ impl Gate {
             rules: Arc::new(RwLock::new(Arc::new(rules))),
             line: Arc::default(),
             strangers: Arc::default(),
+            roster_turn: Arc::default(),
+            roster_changed: Arc::new(watch::Sender::new(())),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
         }
@@ -98,9 +110,12 @@ impl Gate {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on, these rules.
-    pub fn set_rules(&self, rules: Rules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    /// From now on, these rules; the roster stays, if it is signed as they ask for.
+    pub fn set_rules(&self, mut rules: Rules) {
+        let mut now = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        roster::carry_over(&now, &mut rules);
+        *now = Arc::new(rules);
+        self.roster_changed.send_replace(());
     }
 
     /// Changes whenever something was decided.
@@ -113,9 +128,11 @@ impl Gate {
         self.decided.send_modify(|count| *count += 1);
     }
 
-    /// What a link must know, under the rules of this moment.
-    pub fn known(&self) -> Acquaintance {
-        Acquaintance { store: self.store.clone(), rules: self.rules(), strangers: self.strangers.clone() }
+    /// What a link with this peer must know, under the rules of this moment.
+    pub fn known(&self, peer: &Name) -> Acquaintance {
+        let rules = self.rules();
+        let terms = rules.terms.get(peer).cloned().unwrap_or_default();
+        Acquaintance { store: self.store.clone(), rules, terms, strangers: self.strangers.clone() }
     }
 
     /// Judges envelopes that a peer brings and commits what is good, together with the cursor of its log; returns the
@@ -132,7 +149,8 @@ impl Gate {
         now: u64,
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send + use<> {
         let rules = self.rules();
-        let (known, stranger) = (|keys: &SeenKeys| self.store.seen(keys), |origin: &Name| self.strangers.meet(origin));
+        let known = |keys: &SeenKeys| self.store.seen(keys);
+        let stranger = |stranger: &Stranger<'_>| self.strangers.say(bringer, stranger);
         let judge = |bytes| judge::judge(bytes, bringer, &rules, known, stranger, verifier, now);
         let judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
         self.note_refusals(bringer, &judged, now);
@@ -169,8 +187,11 @@ impl Gate {
     /// Whether the event of this origin with this id is in the seen set.
     pub fn knows(&self, origin: &Name, id: Uuid) -> bool {
         let rules = self.rules();
-        let key = if *origin == rules.me { Some(&rules.key) } else { rules.origins.get(origin) };
-        key.is_some_and(|key| self.store.seen(&SeenKeys::of_offer(key, id, 0)).is_some())
+        let own = (*origin == rules.me).then_some(&rules.key);
+        own.into_iter().chain(rules.origins.keys(origin)).any(|key| {
+            let keys = SeenKeys::of_offer(key, id, 0);
+            self.store.seen(&keys).is_some()
+        })
     }
 
     /// Commits what a source handed in; the verdicts on its events.
@@ -328,35 +349,19 @@ pub struct Own {
     pub release: Vec<u64>,
 }
 
-/// Origins that were met and are not configured, so that each is said once.
-#[derive(Debug, Default)]
-struct Strangers(Mutex<BTreeSet<Name>>);
-
-impl Strangers {
-    /// Peers choose these names: bounded.
-    const MOST: usize = 256;
-
-    fn meet(&self, origin: &Name) {
-        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if met.len() < Strangers::MOST && met.insert(origin.clone()) {
-            tracing::warn!(
-                %origin,
-                "events are refused: their origin is not configured with that key; add it as [[origin]] to accept them"
-            );
-        }
-    }
-}
-
 /// The node as a link sees it: the seen set and the origins.
 pub struct Acquaintance {
     store: Store,
     rules: Arc<Rules>,
+    terms: Arc<Terms>,
     strangers: Arc<Strangers>,
 }
 
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
-        let key = if offer.1 == self.rules.me { Some(&self.rules.key) } else { self.rules.origins.get(&offer.1) };
+        // An offer does not name the key: the first stands for all that its origin has.
+        let mine = (offer.1 == self.rules.me).then_some(&self.rules.key);
+        let key = mine.or_else(|| self.rules.origins.keys(&offer.1).next());
         if key.is_none() {
             self.strangers.meet(&offer.1);
         }
@@ -368,9 +373,14 @@ impl Known for Acquaintance {
         if offer.1 == self.rules.me {
             return Standing::Refuse(Verdict::Loop);
         }
-        match self.store.seen(keys) {
-            Some(hidden) if hidden <= keys.hidden => Standing::Known,
-            _ => Standing::New,
+        let mut others = self.rules.origins.keys(&offer.1).skip(1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
+        let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
+        if seen(keys) || others.any(|keys| seen(&keys)) {
+            Standing::Known
+        } else if self.terms.brings(&offer.1) {
+            Standing::New
+        } else {
+            Standing::Refuse(Verdict::Refused(NOT_HERE.into()))
         }
     }
 }
@@ -388,7 +398,7 @@ mod tests {
         let me: Name = "me".parse().unwrap();
         let policy = Policy { me: me.clone(), default_tlp: Tlp::Amber, hops: 16 };
         let (key, bounds) = (Secret::from_seed(&[9; 32]).key(), Bounds::default());
-        let (origins, terms) = (HashMap::new(), HashMap::new());
+        let (origins, terms) = (Arc::default(), HashMap::new());
         let rules = Rules { me, key, origins, policy, terms, bounds, age: 1, future: 1 };
         Gate::new(Store::open(data, &config::Store::default()).await.unwrap(), rules)
     }

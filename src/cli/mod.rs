@@ -13,6 +13,7 @@ mod logs;
 mod passphrase;
 mod peer;
 mod policy;
+mod roster;
 mod run;
 mod terminal;
 
@@ -65,6 +66,9 @@ enum Command {
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(peer::Command),
+    /// Make, sign, check, show and publish the roster: the members that authorities of a network name
+    #[command(subcommand)]
+    Roster(roster::Command),
     /// Look for what would keep the node from working; changes nothing
     Check,
     /// Follow the log: one line per envelope
@@ -151,6 +155,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Id => id::run(options),
         Command::Key(command) => key::run(options, &command),
         Command::Peer(command) => peer::run(options, command),
+        Command::Roster(command) => roster::run(options, command),
         Command::Run => run::run(options),
         Command::Check => check::run(options),
         Command::Tail(arguments) => log::tail(options, arguments),

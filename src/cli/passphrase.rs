@@ -12,7 +12,11 @@ const VARIABLE: &str = "RELAY_PASSPHRASE_FILE";
 
 /// The node's secret, with its passphrase if it has one.
 pub(super) fn secret(options: &Options, config: &Config) -> Result<Secret, CliError> {
-    let source = config.node.key_source();
+    secret_of(options, config.node.key_source())
+}
+
+/// The secret of any key.
+pub(super) fn secret_of(options: &Options, source: KeySource<'_>) -> Result<Secret, CliError> {
     StoredKey::read(source)?.open(|| known(options, source))
 }
 

@@ -14,6 +14,7 @@ mod parse;
 mod peer_list;
 mod rate;
 mod replace;
+mod roster;
 mod rules;
 mod seal;
 mod size;
@@ -28,6 +29,7 @@ pub use key_file::{
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
 pub use rate::Rate;
+pub use roster::{Described, DescribedKey, DescribedMember, Roster, UnreadableRoster};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
 pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
@@ -68,12 +70,23 @@ pub struct Config {
     /// Nodes whose seals we accept beside the peers'.
     #[serde(default, rename = "origin")]
     pub origins: Vec<Origin>,
+    /// Whose word makes further origins known; none: nobody's.
+    pub roster: Option<Roster>,
     /// Doors that events come in by.
     #[serde(default)]
     pub take: Take,
     /// Doors that events go out by.
     #[serde(default)]
     pub give: Give,
+}
+
+impl Config {
+    /// Whether events of this node may be accepted. With a roster, whose members are not known here, any may.
+    fn knows(&self, name: &Name) -> bool {
+        self.roster.is_some()
+            || self.peers.iter().any(|peer| peer.name == *name)
+            || self.origins.iter().any(|origin| origin.name == *name)
+    }
 }
 
 /// `[node]`
@@ -266,6 +279,8 @@ pub struct Peer {
     /// How much it may bring.
     #[serde(default)]
     pub rate: Rate,
+    /// Whose events it may bring; none: those of every known origin.
+    pub origins: Option<Vec<Name>>,
 }
 
 impl Peer {

@@ -128,7 +128,7 @@ impl Config {
 }
 
 impl Mistake {
-    fn of_toml(text: &str, error: &toml::de::Error) -> Mistake {
+    pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> Mistake {
         let reason = error.message().trim_end().replace('\n', ", ");
         let remedy = if reason.starts_with("unknown field") {
             "remove the key, or correct its name or the table that it stands in"

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A node's name: 1 to 63 of `[a-z0-9-]`, as `cert-at`. Cheap to clone.
@@ -98,6 +98,13 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Whether it has signed these bytes as what `domain` says. Strictly: no malleable signature, no key of small order.
+    pub(crate) fn verifies(&self, domain: &'static [u8], bytes: &[u8], signature: &[u8; 64]) -> bool {
+        let signature = Signature::from_bytes(signature);
+        let message = [domain, bytes].concat();
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|point| point.verify_strict(&message, &signature).is_ok())
+    }
 }
 
 impl FromStr for Key {
@@ -161,6 +168,12 @@ impl Secret {
     /// is a place where the secret leaves this type.
     pub fn expose_seed(&self) -> &[u8; 32] {
         self.0.as_bytes()
+    }
+
+    /// Signs these bytes as what `domain` says: no signature is good for anything else. No domain is the beginning of
+    /// another.
+    pub(crate) fn sign_as(&self, domain: &'static [u8], bytes: &[u8]) -> [u8; 64] {
+        self.sign(&[domain, bytes].concat())
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {

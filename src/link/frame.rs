@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use super::pull::Known;
+use super::rosters::Have;
 use super::verdict::Verdict;
 use crate::envelope::{Name, SeenKey};
 
@@ -31,6 +32,10 @@ pub enum Frame {
     Done(Done),
     /// The log ends here.
     Beat(Beat),
+    /// Which roster the sender has.
+    Have(Have),
+    /// A signed roster.
+    Roster(ByteBuf),
 }
 
 /// Who speaks, and what it can take.
@@ -189,6 +194,8 @@ impl Frame {
             Frame::Bodies(body) => (6, cbor(body)),
             Frame::Done(body) => (7, cbor(body)),
             Frame::Beat(body) => (8, cbor(body)),
+            Frame::Have(body) => (9, cbor(body)),
+            Frame::Roster(body) => (10, cbor(body)),
         };
         let mut length = unsigned_varint::encode::usize_buffer();
         let length = unsigned_varint::encode::usize(body.len() + 1, &mut length);
@@ -243,6 +250,8 @@ impl Frame {
             6 => Frame::Bodies(of_cbor(body)?),
             7 => Frame::Done(of_cbor(body)?),
             8 => Frame::Beat(of_cbor(body)?),
+            9 => Frame::Have(of_cbor(body)?),
+            10 => Frame::Roster(of_cbor(body)?),
             other => return Err(FrameError::Kind(other)),
         })
     }
@@ -360,6 +369,9 @@ mod tests {
             Frame::Bodies(Bodies { no: 1, packed: pack([(0, &body)].into_iter()) }),
             Frame::Done(Done { no: 1, verdicts: vec![Verdict::Accepted, Verdict::TooOld], mode: Mode::Whole }),
             Frame::Beat(Beat { token: ByteBuf::from([3; 64]) }),
+            Frame::Have(Have::default()),
+            Frame::Have(Have { number: 8, network: "certs".parse().ok(), digest: Some([4; 32].into()) }),
+            Frame::Roster(ByteBuf::from([5; 64])),
         ]
     }
 
@@ -403,7 +415,7 @@ mod tests {
         }
 
         #[test]
-        fn changed_frames_never_panic(which in 0usize..12, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn changed_frames_never_panic(which in 0usize..15, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut bytes = frames()[which].encode();
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -21,6 +21,7 @@ mod pull;
 mod push;
 mod rate;
 mod recent;
+mod rosters;
 mod slow;
 mod token;
 mod turns;
@@ -35,6 +36,7 @@ pub use outgoing::Outgoing;
 pub use pull::{Known, Pull, Standing, Submission};
 pub use push::Push;
 pub use rate::Allowance;
+pub use rosters::{Have, Rosters, Say};
 pub use token::TokenKey;
 pub use verdict::{Verdict, by_word};
 
@@ -99,6 +101,8 @@ pub struct Link {
     pub push: Push,
     /// Their log to us.
     pub pull: Pull,
+    /// Which roster each has.
+    pub rosters: Rosters,
     /// Frames to be sent, in order.
     pub out: Vec<Frame>,
 }
@@ -109,6 +113,7 @@ impl Link {
         Link {
             push: Push::new(settings, token_key, log, now),
             pull: Pull::new(id, settings),
+            rosters: Rosters::default(),
             out: vec![Frame::Pull(resume)],
         }
     }
@@ -138,6 +143,9 @@ impl Link {
             }
             Frame::Bodies(bodies) => return self.pull.bodies(bodies, claims, now, &mut self.out),
             Frame::Beat(beat) => self.pull.beat(beat, now)?,
+            Frame::Have(have) => self.rosters.hear(have),
+            // Whoever drives the link knows whether it may hold.
+            Frame::Roster(_) => {}
         }
         Ok(None)
     }

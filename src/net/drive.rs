@@ -22,11 +22,10 @@ use super::slowed::Slowed;
 use crate::accept::Gate;
 use crate::envelope::{Sealed, SeenKeys, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
-    decode_length,
+    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Verdict, Violation, decode_length,
 };
 use crate::policy::{Decision, Reason, Terms};
-use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreError};
+use crate::store::{Cursor, Entry, Fate, ReadLimit, StoreError};
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
@@ -127,6 +126,8 @@ impl Exchange {
             out: Outbox::default(),
             undecided: 0,
             most: settings.envelope,
+            most_frame: settings.frame,
+            refused_rosters: 0,
             tests_only: theirs.test,
             again: None,
             terms: partner.terms.subscribe(),
@@ -152,16 +153,20 @@ impl Drop for Forget<'_> {
 /// Bytes that were submitted, and the verdicts by batch and slot.
 type Decided = (usize, Vec<((u64, u16), Verdict)>);
 
-struct Session<'a> {
-    exchange: &'a Exchange,
-    partner: &'a Partner,
-    link: Link,
+pub(super) struct Session<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) partner: &'a Partner,
+    pub(super) link: Link,
     verifier: Verifier,
     out: Outbox,
     /// Bytes of envelopes that came and are not decided: above our window nothing more is read.
     undecided: usize,
     /// Largest envelope that the peer accepts.
     most: usize,
+    /// Largest frame that it accepts.
+    pub(super) most_frame: usize,
+    /// Rosters of its that were refused.
+    pub(super) refused_rosters: u64,
     /// It has said that it is in test mode.
     tests_only: bool,
     /// Since when it is given the log again, until it has all of it.
@@ -186,6 +191,7 @@ impl Session<'_> {
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
         // One of the two that wait for new terms: this one wakes, and the session's sees to it that they hold.
         let (mut terms, mut resend) = (self.terms.clone(), self.partner.resend.subscribe());
+        let mut rosters = gate.watch_roster();
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
@@ -240,6 +246,7 @@ impl Session<'_> {
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
+                _ = rosters.changed() => {}
                 _ = terms.changed() => {}
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
@@ -258,29 +265,16 @@ impl Session<'_> {
             Frame::Pull(from) => Some(Beginning::new(self.exchange, self.partner, from).await?),
             _ => None,
         };
+        if let Frame::Roster(roster) = &frame {
+            self.take_roster(roster).await?;
+        }
         let start = begins.as_ref().map_or(0, |begins| begins.after);
-        let known = self.exchange.gate.known();
+        let known = self.exchange.gate.known(&self.partner.bringer.name);
         let submission = self.link.handle(frame, |_| start, &known, &self.exchange.claims, self.exchange.clock())?;
         if let Some(begins) = begins {
             self.note_beginning(begins.first_contact);
         }
         Ok(submission)
-    }
-
-    /// Notes where the peer begins: what is before that it was given, or it is none of its business.
-    fn note_beginning(&self, first_contact: bool) {
-        let (gate, reader, place) = (&self.exchange.gate, self.partner.reader(), self.link.push.place());
-        gate.note_place(&reader, place);
-        let first = gate.store().first();
-        if first_contact {
-            gate.note_run(Note {
-                reader,
-                first,
-                count: (place + 1).saturating_sub(first),
-                at: now(),
-                fate: Fate::Before,
-            });
-        }
     }
 
     /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
@@ -309,6 +303,7 @@ impl Session<'_> {
             self.link.push.entries(outgoing, through);
         }
         self.read_again().await?;
+        self.say_roster();
         self.keep_to_terms().await?;
         self.tick()
     }
@@ -359,22 +354,6 @@ impl Session<'_> {
         (Fate::Withheld(reason), None)
     }
 
-    /// Notes what the peer said, and what of its offers was refused.
-    fn note_answers(&mut self) {
-        let told = self.link.push.take_told();
-        if !told.is_empty() {
-            self.note(told.into_iter().map(|Told { seq, verdict }| (seq, verdict.map_or(Fate::Had, Fate::Told))));
-        }
-        for (origin, id, verdict) in self.link.pull.take_refused() {
-            let (reader, outcome) = (self.partner.reader(), Outcome::Refused(verdict, None));
-            self.exchange.gate.note_id(IdNote { at: now(), reader, origin, id, outcome });
-        }
-    }
-
-    fn note(&self, notes: impl IntoIterator<Item = (u64, Fate)>) {
-        self.exchange.gate.note(&self.partner.reader(), notes, now());
-    }
-
     /// Before anything is sent or answered: where policy has changed, what is not sent yet is decided anew, what was
     /// offered and not asked for too.
     async fn keep_to_terms(&mut self) -> Result<(), StoreError> {
@@ -414,7 +393,7 @@ impl Session<'_> {
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
-        let known = self.exchange.gate.known();
+        let known = self.exchange.gate.known(&self.partner.bringer.name);
         Ok(self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?)
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
 use crate::envelope::{Name, Sealed};
@@ -68,6 +69,22 @@ impl watch::Node for Desk {
 
     fn write_notes(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async { self.core.gate.write_notes().await.map_err(|error| error.to_string()) })
+    }
+
+    fn publish(
+        &self,
+        roster: Vec<u8>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>> {
+        Box::pin(async move {
+            let published = roster::publish(&self.core.gate, &roster).await;
+            if let Err(PublishError::Store(error)) = published {
+                let text = error.to_string();
+                // As every task that finds the store broken.
+                let _ = self.core.failed.try_send(error);
+                return Err(text);
+            }
+            published.map_err(|reason| reason.to_string())
+        })
     }
 
     fn quarantine(

@@ -6,6 +6,7 @@
 mod desk;
 mod doors;
 mod peers;
+mod roster;
 mod settings;
 mod status;
 
@@ -28,6 +29,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
+pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};
 
 /// How often old entries and ids are removed.
@@ -126,6 +128,7 @@ impl Node {
         let store = Store::open(&config.node.data, &config.store).await?;
         let token_key = TokenKey::derive(secret.expose_seed());
         let gate = Gate::new(store, settings::rules(&config, &secret.key()));
+        gate.recall_roster().await?;
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
@@ -183,7 +186,13 @@ impl Node {
         }
         self.core.net.set_peers(config.peers.iter().map(Into::into).collect()).await?;
         self.core.gate.set_rules(settings::rules(&config, &self.core.sealer.secret.key()));
-        if let Err(error) = self.apply(config).await {
+        // One that was put aside, as long as nobody's word counted.
+        let recalled = self.core.gate.recall_roster().await;
+        let applied = match recalled {
+            Ok(()) => self.apply(config).await,
+            broken => broken,
+        };
+        if let Err(error) = applied {
             // The doors' places cannot be read: as when a task finds the store broken.
             let _ = self.core.failed.try_send(error);
         }

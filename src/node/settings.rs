@@ -7,6 +7,7 @@ use crate::config::{Config, Peer};
 use crate::envelope::{Bounds, Key};
 use crate::link::Settings;
 use crate::policy::{Policy, Terms};
+use crate::trust::Origins;
 
 const DAY: u64 = 24 * 3600 * 1000;
 
@@ -17,7 +18,7 @@ pub(super) fn rules(config: &Config, key: &Key) -> Rules {
     Rules {
         me: config.node.name.clone(),
         key: *key,
-        origins: peers.chain(origins).collect(),
+        origins: Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into)).into(),
         policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },

@@ -23,12 +23,25 @@ pub struct Status {
     pub ids: u64,
     #[allow(missing_docs)]
     pub quarantined: u64,
+    /// The roster that holds.
+    pub roster: Option<RosterStatus>,
     /// By peer,
     pub peers: BTreeMap<Name, PeerStatus>,
     /// by source,
     pub sources: BTreeMap<Name, TakenCounts>,
     /// and by sink.
     pub sinks: BTreeMap<Name, DoorStatus>,
+}
+
+/// A roster.
+#[derive(Debug, Clone, Serialize)]
+pub struct RosterStatus {
+    /// Of which network,
+    pub network: Name,
+    #[allow(missing_docs)]
+    pub number: u64,
+    /// and how many it names.
+    pub members: usize,
 }
 
 /// A peer.
@@ -161,7 +174,14 @@ impl Board {
             let traffic = partner.traffic().clone();
             (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
         });
+        let rules = self.core.gate.rules();
+        let roster = rules.origins.roster().map(|held| held.roster());
         Status {
+            roster: roster.map(|roster| RosterStatus {
+                network: roster.network.clone(),
+                number: roster.number,
+                members: roster.members.len(),
+            }),
             head: self.core.gate.store().head(),
             entries: usage.entries,
             ids: usage.ids,

@@ -15,6 +15,7 @@ mod named;
 mod rules;
 mod sealing;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,8 +49,10 @@ pub struct Terms {
     pub test: bool,
     /// What it is given.
     pub give: Rules,
-    /// What is taken from it.
+    /// What is taken from it,
     pub take: Rules,
+    /// and the origins whose events it may bring; `None`: all that are known.
+    pub origins: Option<HashSet<Name>>,
 }
 
 impl Terms {
@@ -60,7 +63,13 @@ impl Terms {
             test: peer.test,
             give: Rules::given(&peer.give, sets),
             take: Rules::taken(&peer.take, sets),
+            origins: peer.origins.as_ref().map(|origins| origins.iter().cloned().collect()),
         }
+    }
+
+    /// Whether the peer may bring events of this origin.
+    pub fn brings(&self, origin: &Name) -> bool {
+        self.origins.as_ref().is_none_or(|origins| origins.contains(origin))
     }
 }
 

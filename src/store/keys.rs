@@ -81,6 +81,7 @@ pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
         Cursor::Sink(name) => (b'o', name.as_str().as_bytes()),
         Cursor::Noted(Reader::Peer(name)) => (b'n', name.as_str().as_bytes()),
         Cursor::Noted(Reader::Door(name)) => (b'd', name.as_str().as_bytes()),
+        Cursor::Roster => (b'm', &[]),
     };
     let mut key = vec![CURSOR, kind, bytes.len() as u8];
     key.extend_from_slice(bytes);

@@ -381,6 +381,8 @@ pub enum Cursor {
     Sink(Name),
     /// How far somebody has read the log, as far as it is noted in the journal.
     Noted(Reader),
+    /// No place, but as small and as lasting: the roster that holds.
+    Roster,
 }
 
 /// How much [`Store::read`] returns at most.

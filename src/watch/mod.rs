@@ -29,8 +29,8 @@ use crate::store::{Reader, Store};
 
 pub use question::{Act, Ask, Filter, Form, Question, Seen};
 
-/// Longest question.
-const MOST: u64 = 16 << 10;
+/// Longest question: one that brings a roster.
+const MOST: u64 = 2 << 20;
 /// Questions that are answered at once.
 const AT_ONCE: usize = 32;
 
@@ -44,6 +44,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Writes what became of entries until now into the journal, or says why it cannot.
     fn write_notes(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// Takes a signed roster, whose bytes these are; what follows, a line each, or why not, for a person.
+    fn publish(&self, roster: Vec<u8>) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -144,6 +147,11 @@ pub enum Piece {
     Error(String),
 }
 
+/// Whether a node runs in this data folder, as far as its socket tells.
+pub fn is_running(data: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket(data)).is_ok()
+}
+
 /// Asks the node with this data folder, running or not, and hands over each piece of the answer as it comes. Ends
 /// early when `piece` returns false.
 pub async fn ask(config: &Config, question: &Question, piece: impl FnMut(Piece) -> bool) -> Result<(), String> {
@@ -167,7 +175,7 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. }) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_)) {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

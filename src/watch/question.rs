@@ -2,6 +2,8 @@
 
 use std::io;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use super::why::{self, Why};
 use super::{Node, line};
 use crate::envelope::{Kind, Name, Shape};
-use crate::store::{Entry, ReadLimit, Reader, Store, StoreError};
+use crate::store::{Cursor, Entry, ReadLimit, Reader, Store, StoreError};
 
 pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
 const STEP: ReadLimit = ReadLimit { entries: 512, bytes: 1 << 20 };
@@ -58,6 +60,10 @@ pub enum Ask {
         /// From what was stored at this time on, ms since 1970.
         since: u64,
     },
+    /// The roster that is kept here: one line, base64; none where there is none.
+    Roster,
+    /// A signed roster, in base64, is to hold.
+    Publish(String),
     /// What became of an event for each peer and door.
     Why {
         /// Its id.
@@ -157,10 +163,30 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             Some(Err(reason)) => say(out, '!', &reason).await,
             None => say(out, '!', NOT_RUNNING).await,
         },
+        Ask::Roster => match store.cursor(&Cursor::Roster).await {
+            Ok(Some(roster)) => say(out, '=', &BASE64.encode(roster)).await,
+            Ok(None) => Ok(()),
+            Err(error) => say(out, '!', &error.to_string()).await,
+        },
+        Ask::Publish(roster) => publish(roster, node, out).await,
         Ask::Why { id, peer, file } => {
             let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers };
             explain(&why, question.form, out).await
         }
+    }
+}
+
+async fn publish<W: AsyncWrite + Unpin>(roster: &str, node: Option<&dyn Node>, out: &mut W) -> io::Result<()> {
+    let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
+    let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
+    match node.publish(roster).await {
+        Ok(lines) => {
+            for line in lines {
+                say(out, '=', &line::clean(&line)).await?;
+            }
+            Ok(())
+        }
+        Err(reason) => say(out, '!', &line::clean(&reason)).await,
     }
 }
 

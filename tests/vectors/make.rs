@@ -594,12 +594,15 @@ pub fn frames() -> Vec<Vector> {
         ("bodies", frame(6, &map(vec![("no", Number(1)), ("packed", bytes([]))]))),
         ("done", frame(7, &done)),
         ("beat", frame(8, &map(vec![("token", token())]))),
+        ("have-none", frame(9, &map(vec![("number", Number(0))]))),
+        ("have", frame(9, &map(vec![("number", Number(8)), ("network", text("certs")), ("digest", bytes([4; 32]))]))),
+        ("roster", frame(10, &bytes([5; 64]))),
     ];
     let content = "does not decode";
     let one_more = [frame(8, &map(vec![("token", token())]))[1..].to_vec(), vec![0]].concat();
     let bad = [
         ("no-kind", vec![0], "whose length is no varint"),
-        ("kind-unknown", frame(9, &Null), "unknown kind 9"),
+        ("kind-unknown", frame(11, &Null), "unknown kind 11"),
         ("cut", frame(2, &text("who"))[..4].to_vec(), "more bytes are needed"),
         ("trailing-byte", lengthened(&one_more), content),
         ("length-over-the-limit", vec![0x81, 0x80, 0x80, 0x02], "limits.frame_bytes"),
@@ -628,4 +631,133 @@ pub fn frames() -> Vec<Vector> {
     ];
     let good = good.into_iter().map(|(name, bytes)| vector(name, bytes, "ok"));
     good.chain(bad.into_iter().map(|(name, bytes, expect)| vector(name, bytes, expect))).collect()
+}
+
+// ---- Rosters --------------------------------------------------------------------------------------------------------
+
+fn authority(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn public(n: u8) -> Cbor {
+    bytes(authority(n).verifying_key().as_bytes())
+}
+
+fn member_key(n: u8, more: Vec<(&'static str, Cbor)>) -> Cbor {
+    map([vec![("key", public(n))], more].concat())
+}
+
+fn member(name: &str, keys: Vec<Cbor>, more: Vec<(&'static str, Cbor)>) -> Cbor {
+    map([vec![("name", text(name)), ("keys", List(keys))], more].concat())
+}
+
+type Members = Vec<(&'static str, Cbor)>;
+
+fn roster_parts() -> Members {
+    let at = member(
+        "cert-at",
+        vec![
+            member_key(11, vec![("from", Number(1_795_514_400_000))]),
+            member_key(12, vec![("until", Number(1_795_600_800_000)), ("revoked", Number(1_795_514_400_000))]),
+        ],
+        vec![
+            ("org", bytes(ID)),
+            ("rdns", text("at.cert")),
+            ("contact", text("+43 1 00000")),
+            ("encryption", bytes([9; 32])),
+        ],
+    );
+    vec![
+        ("v", Number(1)),
+        ("network", text("certs")),
+        ("number", Number(7)),
+        ("issued", Number(1_795_514_400_000)),
+        ("authorities", List(vec![public(1), public(2), public(3)])),
+        ("threshold", Number(2)),
+        ("members", List(vec![at, member("cert-ee", vec![member_key(13, vec![])], vec![])])),
+    ]
+}
+
+fn signature(n: u8, domain: &str, content: &[u8]) -> Cbor {
+    let signature = authority(n).sign(&[domain.as_bytes(), content].concat()).to_bytes();
+    List(vec![public(n), bytes(signature)])
+}
+
+fn signed_roster(content: &[u8], by: &[u8]) -> Vec<u8> {
+    let signatures = by.iter().map(|n| signature(*n, "intelmq-relay/1 roster", content)).collect();
+    List(vec![bytes(content), List(signatures)]).encode()
+}
+
+/// For a node that trusts the keys of the seeds 1, 2 and 3 (32 times that byte), two of which must have signed.
+pub fn rosters() -> Vec<Vector> {
+    let mut made = Vec::new();
+    let mut add = |name: &str, expect: &str, bytes: Vec<u8>| {
+        made.push(Vector { name: name.into(), bytes, expect: expect.into(), json: None });
+    };
+    let good = map(roster_parts()).encode();
+    let with = |key: &str, value: Cbor| {
+        let parts = roster_parts().into_iter().map(|(k, v)| if k == key { (k, value.clone()) } else { (k, v) });
+        signed_roster(&map(parts.collect()).encode(), &[1, 2])
+    };
+    let members = |list: Vec<Cbor>| with("members", List(list));
+    add("two of three", "ok", signed_roster(&good, &[1, 2]));
+    add("all three, in another order", "ok", signed_roster(&good, &[3, 1, 2]));
+    add("nobody in it", "ok", members(vec![]));
+    add("nobody signed", "signed by 0 of the 3", signed_roster(&good, &[]));
+    add("one signed", "signed by 1 of the 3", signed_roster(&good, &[1]));
+    add("two signed, one of them a stranger", "signed by 1 of the 3", signed_roster(&good, &[1, 9]));
+    add("enough signed, and a stranger", "does not name it as an authority", signed_roster(&good, &[1, 2, 9]));
+    add("one signed twice", "has signed the roster twice", signed_roster(&good, &[1, 1]));
+    let seal = List(vec![signature(1, "intelmq-relay/1 roster", &good), signature(2, "intelmq-relay/1 seal", &good)]);
+    add("signed as a seal", "is not over this roster", List(vec![bytes(&good), seal]).encode());
+    let bare = List(vec![signature(1, "", &good), signature(2, "", &good)]);
+    add("signed without a domain", "is not over this roster", List(vec![bytes(&good), bare]).encode());
+    let mut sealed = List(vec![Number(0), Number(1), List(vec![]), bytes([7; 64])]).encode();
+    sealed.splice(0..0, bytes(&good).encode());
+    add("an envelope's seal in the place of the signatures", "not its CBOR", [vec![0x82], sealed].concat());
+    let other = map([roster_parts(), vec![]].concat()).encode();
+    let mut moved = other.clone();
+    let at = moved.windows(7).position(|part| part == b"\x66number").unwrap() + 7;
+    moved[at] = 8;
+    let old = List(vec![signature(1, "intelmq-relay/1 roster", &good), signature(2, "intelmq-relay/1 roster", &good)]);
+    add("signatures of another number", "is not over this roster", List(vec![bytes(&moved), old]).encode());
+    add("a byte behind it", "not its CBOR", [signed_roster(&good, &[1, 2]), vec![0]].concat());
+    add("a byte behind the content", "not its CBOR", signed_roster(&[good.clone(), vec![0]].concat(), &[1, 2]));
+    let longer = [&good[..at], &[0x18, 7], &good[at + 1..]].concat();
+    add("a number longer than it must be", "one form", signed_roster(&longer, &[1, 2]));
+    let unknown = [roster_parts(), vec![("note", text("x"))]].concat();
+    add("an unknown key", "not its CBOR", signed_roster(&map(unknown).encode(), &[1, 2]));
+    let mut reversed = roster_parts();
+    reversed.reverse();
+    add("keys in another order", "one form", signed_roster(&map(reversed).encode(), &[1, 2]));
+    let mut twice = roster_parts();
+    twice.insert(3, ("number", Number(9)));
+    add("a key twice", "not its CBOR", signed_roster(&map(twice).encode(), &[1, 2]));
+    add("another version", "version 2", with("v", Number(2)));
+    add("number 0", "count from 1", with("number", Number(0)));
+    add("no threshold", "threshold", with("threshold", Number(0)));
+    add("a threshold that cannot be reached", "threshold", with("threshold", Number(4)));
+    add("an authority twice", "twice", with("authorities", List(vec![public(1), public(2), public(1)])));
+    add("a name that is none", "not its CBOR", members(vec![member("Cert", vec![member_key(11, vec![])], vec![])]));
+    add("a member without a key", "has no key", members(vec![member("cert-at", vec![], vec![])]));
+    let (a, b) = (
+        member("cert-at", vec![member_key(11, vec![])], vec![]),
+        member("cert-ee", vec![member_key(11, vec![])], vec![]),
+    );
+    add("one key of two members", "stands in it twice", members(vec![a.clone(), b]));
+    add("members out of order", "order of names", members(vec![member("x", vec![member_key(13, vec![])], vec![]), a]));
+    let key_with = |more| members(vec![member("cert-at", vec![member_key(11, more)], vec![])]);
+    add("a key that ends first", "ends before", key_with(vec![("from", Number(5)), ("until", Number(5))]));
+    add("an unknown key of a key", "not its CBOR", key_with(vec![("why", text("x"))]));
+    let small = map(vec![("key", bytes([0; 32]))]);
+    add("a key of small order", "not a canonical", members(vec![member("cert-at", vec![small], vec![])]));
+    let mut high = [0xff; 32];
+    (high[0], high[31]) = (0xee, 0x7f);
+    let high = map(vec![("key", bytes(high))]);
+    add("a key that is not canonical", "not a canonical", members(vec![member("cert-at", vec![high], vec![])]));
+    let member_with = |more| members(vec![member("cert-at", vec![member_key(11, vec![])], more)]);
+    add("an encryption key of small order", "X25519", member_with(vec![("encryption", bytes([0; 32]))]));
+    add("a control character", "control characters", member_with(vec![("contact", text("a\nb"))]));
+    add("no reversed name", "reversed name", member_with(vec![("rdns", text("AT.cert"))]));
+    made
 }

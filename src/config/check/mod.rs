@@ -11,7 +11,7 @@ mod rules;
 mod seal;
 mod tcp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use super::address::{self, Use};
@@ -34,6 +34,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     listen(config, &mut found);
     peers(config, &mut found);
     origins(config, &mut found);
+    roster(config, &mut found);
     rate::check(config, &mut found);
     rules::check(config, &mut found);
     doors::check(config, &mut found);
@@ -127,6 +128,33 @@ fn peers(config: &Config, found: &mut Found) {
             );
         }
         peer_addresses(i, peer, found);
+        peer_origins(config, i, peer, found);
+    }
+}
+
+/// Whose events a peer may bring.
+fn peer_origins(config: &Config, i: usize, peer: &Peer, found: &mut Found) {
+    let Some(names) = &peer.origins else { return };
+    if names.is_empty() {
+        found.add(
+            format!("peer.{i}.origins"),
+            format!("the peer {} may bring events of nobody", peer.name),
+            "write take = \"none\" if you mean it; without origins, it may bring those of every known origin",
+        );
+    }
+    for (j, name) in names.iter().enumerate() {
+        let place = format!("peer.{i}.origins.{j}");
+        if *name == config.node.name {
+            found.add(place, "our own events are taken from no peer", "remove this name, or correct it");
+        } else if !config.knows(name) {
+            found.add(
+                place,
+                format!("{name} is neither a peer nor an [[origin]]"),
+                "correct the name, or add the node as [[origin]]: events of unknown origin are refused anyway",
+            );
+        } else if names[..j].contains(name) {
+            found.add(place, format!("{name} stands here twice"), "remove one of the two");
+        }
     }
 }
 
@@ -139,6 +167,31 @@ fn peer_addresses(i: usize, peer: &Peer, found: &mut Found) {
                 "write it as \"/dns/relay.example.org/tcp/4747\" or \"/ip4/192.0.2.1/tcp/4747\"",
             );
         }
+    }
+}
+
+fn roster(config: &Config, found: &mut Found) {
+    let Some(roster) = &config.roster else { return };
+    if roster.authorities.is_empty() {
+        found.add(
+            "roster.authorities",
+            "a roster that nobody signs is nobody's word",
+            "write the keys of those who sign it, or remove [roster]",
+        );
+    }
+    let mut keys = HashSet::new();
+    for (i, key) in roster.authorities.iter().enumerate() {
+        if !keys.insert(key) {
+            found.add(format!("roster.authorities.{i}"), format!("{key} stands here twice"), "remove one of the two");
+        }
+    }
+    let most = keys.len().max(1);
+    if roster.threshold == 0 || roster.threshold as usize > most {
+        found.add(
+            "roster.threshold roster.authorities",
+            format!("{} signatures of {most} authorities cannot be asked for", roster.threshold),
+            format!("choose from 1 to {most}"),
+        );
     }
 }
 

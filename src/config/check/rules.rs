@@ -54,11 +54,7 @@ fn one(config: &Config, rule: &Rule, place: &str, found: &mut Found) {
         _ => {}
     }
     globs(hide, &format!("{place}.hide"), found);
-    let known = |name: &Name| {
-        *name == config.node.name
-            || config.peers.iter().any(|peer| peer.name == *name)
-            || config.origins.iter().any(|origin| origin.name == *name)
-    };
+    let known = |name: &Name| *name == config.node.name || config.knows(name);
     for name in rule.origin.iter().flatten().filter(|name| !known(name)) {
         found.add(
             format!("{place}.origin"),
