@@ -5,11 +5,12 @@
 //! is policy's, when it is asked for.
 //!
 //! ```text
-//! size and shape → already seen? → not our own → way → age → origin and key → seal → policy admits → commit
+//! size and shape → already seen? → not our own → way → age → origin and key → withdrawn? → seal → policy admits → commit
 //! ```
 
 mod journal;
 mod judge;
+mod withdrawal;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -28,6 +29,7 @@ use crate::store::{
 
 use journal::{Journal, Unwritten};
 use judge::Judged;
+pub use withdrawal::Event;
 
 /// How long to wait before a full store is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
@@ -73,6 +75,7 @@ pub struct Gate {
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
+    places: Arc<withdrawal::Places>,
 }
 
 impl Gate {
@@ -85,6 +88,7 @@ impl Gate {
             strangers: Arc::default(),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
+            places: Arc::default(),
         }
     }
 
@@ -312,6 +316,7 @@ fn verdict(appended: Appended) -> Verdict {
         Appended::New(_) => Verdict::Accepted,
         Appended::Completed(_) => Verdict::Completed,
         Appended::Duplicate => Verdict::Duplicate,
+        Appended::Withdrawn => Verdict::Withdrawn,
     }
 }
 
@@ -354,6 +359,12 @@ pub struct Acquaintance {
     strangers: Arc<Strangers>,
 }
 
+impl Acquaintance {
+    fn is_withdrawn(&self, offer: &Offer) -> bool {
+        self.rules.origins.get(&offer.1).is_some_and(|key| self.store.is_withdrawn(key, offer.2))
+    }
+}
+
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
         let key = if offer.1 == self.rules.me { Some(&self.rules.key) } else { self.rules.origins.get(&offer.1) };
@@ -370,6 +381,7 @@ impl Known for Acquaintance {
         }
         match self.store.seen(keys) {
             Some(hidden) if hidden <= keys.hidden => Standing::Known,
+            _ if self.is_withdrawn(offer) => Standing::Refuse(Verdict::Withdrawn),
             _ => Standing::New,
         }
     }

@@ -11,6 +11,7 @@ mod log;
 mod logs;
 mod peer;
 mod policy;
+mod recall;
 mod run;
 
 use std::io;
@@ -69,6 +70,8 @@ enum Command {
     /// Show, try again or drop what a door could not pass on: no event, or nothing that fits IntelMQ
     #[command(subcommand)]
     Quarantine(log::Quarantine),
+    /// Withdraw an event that this node has sealed: who has it is told, and nobody else gets it
+    Withdraw(recall::Withdraw),
     /// Try what the rules do to events, or what other rules would change
     #[command(subcommand)]
     Policy(policy::Command),
@@ -145,6 +148,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Why(arguments) => log::why(options, arguments),
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
+        Command::Withdraw(arguments) => recall::withdraw(options, arguments),
         Command::Policy(command) => policy::run(options, command),
         Command::Resend(arguments) => log::resend(options, arguments),
         Command::Status => log::status(options),

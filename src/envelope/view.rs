@@ -183,13 +183,18 @@ impl Envelope {
     }
 
     fn write_extra(&self, event: &mut Object<'_>) {
-        let Header { id, origin, time, tlp, .. } = self.header();
+        let Header { id, origin, time, tlp, links, .. } = self.header();
         event.text("extra.relay.uuid", &id.to_string());
         event.text("extra.relay.origin", origin.as_str());
         event.text("extra.relay.path", &Path(self.path()).to_string());
         event.text("extra.relay.time", &rfc3339(*time));
         if let Some(tlp) = tlp {
             event.text("extra.relay.tlp", tlp.as_str());
+        }
+        for (key, uuid) in [("extra.relay.replaces", links.replaces), ("extra.relay.withdraws", links.withdraws)] {
+            if let Some(uuid) = uuid {
+                event.text(key, &uuid.to_string());
+            }
         }
         if self.hidden() > 0 {
             event.raw("extra.relay.hidden", &self.hidden().to_string());

@@ -5,6 +5,7 @@
 //! link's window.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,16 +14,16 @@ use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::giving::Giving;
 use super::hello;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
 use crate::accept::Gate;
-use crate::envelope::{Sealed, SeenKeys, Verifier};
+use crate::envelope::{Name, Verifier};
 use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Told, Verdict, Violation,
-    decode_length,
+    Claims, Frame, FrameError, From, Link, Settings, Submission, TokenKey, Told, Verdict, Violation, decode_length,
 };
-use crate::policy::{Decision, Reason};
+use crate::policy::Reason;
 use crate::store::{Cursor, Entry, Fate, IdNote, Note, Outcome, ReadLimit, StoreError};
 
 /// What one step reads of the log.
@@ -161,7 +162,7 @@ struct Session<'a> {
     tests_only: bool,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     async fn run<R, W>(
         &mut self,
         mut reader: R,
@@ -175,6 +176,7 @@ impl Session<'_> {
     {
         let gate = &self.exchange.gate;
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
+        let mut withdrawals = gate.store().watch_withdrawals();
         let (mut terms, mut resend) = (self.partner.terms.subscribe(), self.partner.resend.subscribe());
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
@@ -227,6 +229,7 @@ impl Session<'_> {
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
                 _ = terms.changed() => self.reconsider().await?,
+                _ = withdrawals.changed() => self.retract(),
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
@@ -304,9 +307,10 @@ impl Session<'_> {
         if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
+            let giving = self.giving(&entries).await?;
             let mut notes = Vec::with_capacity(entries.len());
             let outgoing = entries.iter().map(|entry| {
-                let (fate, form) = self.decide(entry);
+                let (fate, form) = giving.decide(entry);
                 notes.push((entry.seq, fate));
                 (entry.seq, form)
             });
@@ -330,9 +334,10 @@ impl Session<'_> {
         let entries = self.exchange.gate.store().read(first - 1, AGAIN).await?;
         // What was not read this time is asked for again; what has expired is not given.
         let read = first..=entries.last().map_or(first, |entry| entry.seq.max(first));
+        let giving = self.giving(&entries).await?;
         let mut notes = Vec::new();
         let form = |seq: &u64| {
-            let (fate, form) = self.decide(entries.iter().find(|entry| entry.seq == *seq)?);
+            let (fate, form) = giving.decide(entries.iter().find(|entry| entry.seq == *seq)?);
             notes.push((*seq, fate));
             form
         };
@@ -340,28 +345,6 @@ impl Session<'_> {
         self.note(notes);
         self.link.push.supply(forms, &mut self.link.out);
         Ok(())
-    }
-
-    /// What becomes of an entry, and the form in which the peer may have it; what is withheld is counted.
-    fn decide(&self, entry: &Entry) -> (Fate, Option<Outgoing>) {
-        let terms = self.partner.terms.borrow().clone();
-        let policy = &self.exchange.gate.rules().policy;
-        let decision = policy.shares(&entry.envelope, entry.from.as_ref(), &self.partner.bringer.name, &terms);
-        let decision = if self.tests_only { decision.tests_only(&entry.envelope) } else { decision };
-        let reason = match decision {
-            Decision::Give(grant) => {
-                let form = grant.form(&entry.envelope);
-                if form.bytes().len() <= self.most {
-                    let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
-                    let fate = Fate::Granted { by: grant.by, hidden };
-                    return (fate, Some(outgoing(entry, &form, self.exchange.clock(), now())));
-                }
-                Reason::TooBig
-            }
-            Decision::Withhold(reason) => reason,
-        };
-        *self.partner.traffic().withheld.entry(reason.clone()).or_default() += 1;
-        (Fate::Withheld(reason), None)
     }
 
     /// Notes what the peer said, and what of its offers was refused.
@@ -386,12 +369,27 @@ impl Session<'_> {
         for seq in self.link.push.offered() {
             let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
             // What has expired meanwhile is not given any more.
-            let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
+            let giving = self.giving(&entries).await?;
+            let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| giving.decide(entry));
             let (fate, form) = decided.unzip();
             self.note(fate.map(|fate| (seq, fate)));
             self.link.push.reconsider(seq, form.flatten().as_ref());
         }
         Ok(())
+    }
+
+    /// Decides about these entries.
+    fn giving(&self, entries: &[Arc<Entry>]) -> impl Future<Output = Result<Giving<'a>, StoreError>> + use<'a> {
+        Giving::prepare(self.exchange, self.partner, self.most, self.tests_only, entries)
+    }
+
+    /// Something was withdrawn: what of it waits or is offered is not given any more.
+    fn retract(&mut self) {
+        let (gate, rules) = (&self.exchange.gate, self.exchange.gate.rules());
+        let key = |origin: &Name| if *origin == rules.me { Some(&rules.key) } else { rules.origins.get(origin) };
+        let gone = |origin: &Name, id| key(origin).is_some_and(|key| gate.store().is_withdrawn(key, id));
+        let seqs = self.link.push.retract(gone);
+        self.note(seqs.into_iter().map(|seq| (seq, Fate::Withheld(Reason::Withdrawn))));
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
@@ -455,20 +453,6 @@ async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMu
     match writer.write_buf(out).await? {
         0 => Err(std::io::ErrorKind::WriteZero.into()),
         _ => Ok(()),
-    }
-}
-
-fn outgoing(entry: &Entry, form: &Sealed, clock: u64, wall: u64) -> Outgoing {
-    let header = form.header();
-    let keys = SeenKeys::of_offer(&header.key, header.id, form.hidden());
-    Outgoing {
-        at: clock - wall.saturating_sub(entry.at).min(1 << 39),
-        own: entry.from.is_none(),
-        key: keys.insert,
-        origin: header.origin.clone(),
-        id: header.id,
-        hidden: keys.hidden,
-        bytes: form.bytes().clone(),
     }
 }
 

@@ -10,6 +10,7 @@ mod address;
 mod backoff;
 mod callers;
 mod drive;
+mod giving;
 mod hello;
 mod partner;
 mod peer;

@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::status::Board;
 use super::{Core, lock};
 use crate::envelope::{Name, Sealed};
-use crate::intelmq::{Again, Intake};
+use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
-use crate::watch::{self, Act};
+use crate::watch::{self, Act, Recall};
 
 /// How long a door may take for one event: it may be closed, or wait for a queue to get shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,6 +71,18 @@ impl watch::Node for Desk {
         Box::pin(async { self.core.gate.write_notes().await.map_err(|error| error.to_string()) })
     }
 
+    fn recall<'a>(
+        &'a self,
+        recall: &'a Recall,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            match recall {
+                Recall::Withdraw { id, reason } => self.withdraw(*id, reason).await,
+            }
+        })
+    }
+
     fn quarantine(
         &self,
         number: u64,
@@ -98,6 +111,12 @@ impl watch::Node for Desk {
 }
 
 impl Desk {
+    async fn withdraw(&self, id: Uuid, reason: &str) -> Result<String, String> {
+        let Core { gate, sealer, .. } = &*self.core;
+        let withdrawal = withdraw(gate, sealer, id, reason, now()).await.map_err(|error| error.to_string())??;
+        Ok(format!("{id} is withdrawn, by {withdrawal}\n{FOLLOWS}"))
+    }
+
     async fn retry(&self, number: u64, item: Quarantined) -> Result<String, String> {
         let Quarantined { door, held, .. } = item;
         let hand = lock(&self.hands.0).get(&door).cloned();
@@ -117,6 +136,10 @@ impl Desk {
         }
     }
 }
+
+/// What comes of a withdrawal.
+const FOLLOWS: &str = "it is given to nobody any more; peers that may have it are told now, or as soon as they are back: \
+                       there it is not delivered, or, where it was, their doors tell of it if they are set so";
 
 /// What is said of an item that is not there, or not any more.
 const GONE: &str = "is no item in quarantine";

@@ -133,6 +133,16 @@ impl Store {
         self.inner.shared.index.known(keys)
     }
 
+    /// Whether the origin with this key has withdrawn this id, as far back as the seen set reaches. Like [`Store::seen`].
+    pub fn is_withdrawn(&self, origin: &Key, id: Uuid) -> bool {
+        self.seen(&SeenKeys::of_withdrawn(origin, id)).is_some()
+    }
+
+    /// Changes when a withdrawal has come into the log.
+    pub fn watch_withdrawals(&self) -> watch::Receiver<u64> {
+        self.inner.shared.withdrawals.subscribe()
+    }
+
     /// The value of a cursor.
     pub async fn cursor(&self, cursor: &Cursor) -> Result<Option<Vec<u8>>, StoreError> {
         let (shared, key) = (self.inner.shared.clone(), keys::cursor(cursor));
@@ -368,6 +378,8 @@ pub enum Appended {
     Completed(u64),
     /// We had it, as full or fuller: not stored again.
     Duplicate,
+    /// Its origin has withdrawn it: not stored.
+    Withdrawn,
 }
 
 /// Whose place a cursor marks. Its bytes mean something only to its owner.

@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) config: config::Store,
     pub(super) index: Index,
     pub(super) head: watch::Sender<u64>,
+    /// Counts withdrawals.
+    pub(super) withdrawals: watch::Sender<u64>,
     /// `None` once closed.
     disk: RwLock<Option<Disk>>,
     recent: RwLock<Recent>,
@@ -87,6 +89,7 @@ impl Shared {
             config,
             index,
             head: watch::Sender::new(ends.state.next - 1),
+            withdrawals: watch::Sender::new(0),
             disk: RwLock::new(Some(disk)),
             recent: RwLock::default(),
             cache: log::Cache::default(),
@@ -182,6 +185,9 @@ impl Shared {
         self.journal_bytes.store(journal.bytes(), Ordering::Relaxed);
         if entries.is_empty() {
             return;
+        }
+        if entries.iter().any(|entry| entry.envelope.withdraws().is_some()) {
+            self.withdrawals.send_modify(|count| *count += 1);
         }
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {

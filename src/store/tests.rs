@@ -28,6 +28,14 @@ pub(super) fn sealed(number: u64, size: usize) -> Sealed {
     MADE.lock().unwrap().entry((number, size)).or_insert_with(|| seal(number, size)).clone()
 }
 
+/// The withdrawal of an event that [`sealed`] has made.
+pub(super) fn withdrawal_of(event: &Sealed) -> Sealed {
+    let header = event.header().withdrawal(Uuid::from_u128(!event.header().id.as_u128()), DAY0);
+    let draft =
+        envelope::Draft::new(header, vec![("reason".into(), "\"x\"".into())], &envelope::Bounds::default()).unwrap();
+    envelope::seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut ChaCha8Rng::seed_from_u64(1)).remove(0)
+}
+
 fn seal(number: u64, size: usize) -> Sealed {
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut raw = vec![0; size];

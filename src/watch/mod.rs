@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::envelope::Name;
 use crate::store::{Reader, Store};
 
-pub use question::{Act, Ask, Filter, Form, Question, Seen};
+pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
 
 /// Longest question.
 const MOST: u64 = 16 << 10;
@@ -44,6 +44,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Writes what became of entries until now into the journal, or says why it cannot.
     fn write_notes(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// Withdraws an event; what follows, or why not, for a person.
+    fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -167,7 +170,7 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. }) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Recall(_)) {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

@@ -58,6 +58,8 @@ pub enum Ask {
         /// From what was stored at this time on, ms since 1970.
         since: u64,
     },
+    /// An event of our own no longer holds.
+    Recall(Recall),
     /// What became of an event for each peer and door.
     Why {
         /// Its id.
@@ -77,6 +79,19 @@ pub enum Act {
     Retry,
     /// Throw it away.
     Drop,
+}
+
+/// What is done with an event that no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recall {
+    /// It is withdrawn.
+    Withdraw {
+        /// Its id.
+        id: Uuid,
+        /// Why, for those who have it.
+        reason: String,
+    },
 }
 
 /// Which entries; every part that is there must fit.
@@ -155,6 +170,18 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         Ask::Resend { peer, since } => match node.map(|node| node.resend(peer, *since)) {
             Some(Ok(done)) => say(out, '=', &done).await,
             Some(Err(reason)) => say(out, '!', &reason).await,
+            None => say(out, '!', NOT_RUNNING).await,
+        },
+        Ask::Recall(recall) => match node {
+            Some(node) => match node.recall(recall).await {
+                Ok(done) => {
+                    for text in done.lines() {
+                        say(out, '=', text).await?;
+                    }
+                    Ok(())
+                }
+                Err(reason) => say(out, '!', &line::clean(&reason)).await,
+            },
             None => say(out, '!', NOT_RUNNING).await,
         },
         Ask::Why { id, peer, file } => {

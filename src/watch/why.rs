@@ -352,6 +352,9 @@ fn part_of(part: Part) -> (&'static str, &'static str) {
         Part::Origins => ("origins", "`origins` of its events does not name it"),
         Part::Formats => ("formats", "`formats` of its events does not name it"),
         Part::Tags => ("tags", "`tags` of its events names none of its tags"),
+        Part::Withdrawals => ("withdrawals", "`withdrawals` of its events is \"none\""),
+        Part::NotGiven => ("not-given", "it withdraws an event that this door has not given"),
+        Part::Withdrawn => ("withdrawn", "its origin has withdrawn it"),
     }
 }
 

@@ -94,6 +94,12 @@ pub enum Part {
     Formats,
     /// `tags`
     Tags,
+    /// `withdrawals`: the door tells of none.
+    Withdrawals,
+    /// It withdraws an event that the door has not given.
+    NotGiven,
+    /// Its origin has withdrawn it.
+    Withdrawn,
 }
 
 /// A note on entries with numbers in a row.
