@@ -72,6 +72,8 @@ enum Command {
     Quarantine(log::Quarantine),
     /// Withdraw an event that this node has sealed: who has it is told, and nobody else gets it
     Withdraw(recall::Withdraw),
+    /// Seal an event in the place of one that this node has sealed, which is withdrawn
+    Replace(recall::Replace),
     /// Try what the rules do to events, or what other rules would change
     #[command(subcommand)]
     Policy(policy::Command),
@@ -149,6 +151,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
         Command::Withdraw(arguments) => recall::withdraw(options, arguments),
+        Command::Replace(arguments) => recall::replace(options, arguments),
         Command::Policy(command) => policy::run(options, command),
         Command::Resend(arguments) => log::resend(options, arguments),
         Command::Status => log::status(options),

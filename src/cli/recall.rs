@@ -1,9 +1,12 @@
-//! `withdraw`: an event of our own no longer holds.
+//! `withdraw`, `replace`: an event of our own no longer holds.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{fs, io};
 
 use super::log::{id, put};
 use super::{CliError, Options};
+use crate::envelope::Name;
 use crate::watch::{Ask, Form, Question, Recall};
 
 #[derive(Debug, clap::Args)]
@@ -18,6 +21,29 @@ pub(super) struct Withdraw {
 
 pub(super) fn withdraw(options: &Options, withdraw: Withdraw) -> Result<ExitCode, CliError> {
     ask(options, Recall::Withdraw { id: id(&withdraw.id)?, reason: withdraw.reason })
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Replace {
+    /// The event's id, as UUID or as `publisher:project:UUID`
+    #[arg(value_name = "UUID")]
+    id: String,
+    /// The event that takes its place: JSON, as a door takes it; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The door whose seal holds for it, where there are several
+    #[arg(long, value_name = "NAME")]
+    door: Option<Name>,
+}
+
+pub(super) fn replace(options: &Options, replace: Replace) -> Result<ExitCode, CliError> {
+    let Replace { id: text, file, door } = replace;
+    let read = if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { fs::read_to_string(&file) };
+    let event = read.map_err(|error| CliError::Usage {
+        what: format!("cannot read {}: {error}", file.display()),
+        remedy: "name a file that holds one event as JSON".into(),
+    })?;
+    ask(options, Recall::Replace { id: id(&text)?, event, door })
 }
 
 fn ask(options: &Options, recall: Recall) -> Result<ExitCode, CliError> {

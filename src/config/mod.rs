@@ -19,7 +19,9 @@ mod size;
 mod tcp;
 
 pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
-pub use doors::{Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis};
+pub use doors::{
+    Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis, Withdrawals,
+};
 pub use key_file::{KeyFileError, make_key_file, read_key_file};
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};

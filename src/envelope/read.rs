@@ -147,6 +147,8 @@ fn bare(members: Vec<Member<'_>>) -> Result<Message, Unreadable> {
             match said {
                 "uuid" => message.id = Some(one_id(&key, value)?),
                 "origin" => message.origin = Some(one_name(&key, value)?),
+                "withdraws" => message.links.withdraws = Some(one_id(&key, value)?),
+                "replaces" => message.links.replaces = Some(one_id(&key, value)?),
                 // What the last relay said about the way; whoever seals says it anew.
                 _ => {}
             }

@@ -4,6 +4,7 @@
 //! record wins, since it moves together with the data; the store's copy is for a sink that lost its data, or keeps no
 //! record.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,9 @@ impl Outlet {
         self.gate.note(&Reader::Door(self.door.clone()), notes, (self.now)());
     }
 }
+
+/// Why an event of the quarantine is not tried again.
+const WITHDRAWN: &str = "its origin has withdrawn it: drop it";
 
 /// An event of the quarantine that shall be tried again.
 pub struct Again {
@@ -228,7 +232,8 @@ impl<K: Sink> Delivery<K> {
 
     /// Gives these entries; whether there was any to give, and what went wrong at the door.
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
-        let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries);
+        let told = self.outlet.told_of(entries, self.at).await?;
+        let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries, &told);
         let quarantined = misfits.len() as u64;
         self.held_back.tell(&self.outlet.door, &misfits);
         if quarantined > 0 {
@@ -260,14 +265,15 @@ impl<K: Sink> Delivery<K> {
         Ok((!texts.is_empty(), None))
     }
 
-    fn batch(&self, entries: &[Arc<Entry>]) -> Batch {
+    /// `told`: the withdrawals of events that were given.
+    fn batch(&self, entries: &[Arc<Entry>], told: &HashSet<u64>) -> Batch {
         let Outlet { door, fit, now, .. } = &self.outlet;
         let mut batch = Batch::default();
         // What is in quarantine, or was, is nobody's but the operator's, whether it fits by now or not.
         let newest = self.place.held.iter().max().copied().unwrap_or(0);
         let held = |entry: &Entry| entry.seq <= newest && self.place.held.contains(&entry.seq);
         for entry in entries.iter().filter(|entry| !held(entry)) {
-            if let Some(part) = fit.not_for_it(entry) {
+            if let Some(part) = fit.not_for_it(entry).or_else(|| self.outlet.no_longer(entry, told)) {
                 batch.notes.push((entry.seq, Fate::NotFor(part)));
                 continue;
             }
@@ -306,6 +312,7 @@ impl<K: Sink> Delivery<K> {
             return Ok(None);
         }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
+        let fitted = if self.outlet.is_withdrawn(&envelope) { Err(WITHDRAWN.to_owned()) } else { fitted };
         let text = fitted.and_then(|()| {
             self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
                 Unfit::NoForm => "it is no event of IntelMQ's".to_owned(),

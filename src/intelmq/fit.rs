@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::DoorError;
-use crate::config::{Events, Harmonization};
-use crate::envelope::{Envelope, Kind, Name, Shape};
+use crate::config::{Events, Harmonization, Withdrawals};
+use crate::envelope::{Envelope, Kind, Name, Shape, rfc3339};
 use crate::harmonization::Format;
 use crate::store::{Entry, Part};
 
@@ -55,6 +55,9 @@ impl Fit {
         let tagged = || events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag));
         if entry.from.is_none() {
             Some(Part::Own)
+        } else if entry.envelope.withdraws().is_some() {
+            // For whoever was given the event: the lists have been asked then.
+            (events.withdrawals == Withdrawals::None).then_some(Part::Withdrawals)
         } else if entry.completes && !events.completions {
             Some(Part::Completions)
         } else if !among(&events.types, &header.kind) {
@@ -71,7 +74,10 @@ impl Fit {
     /// The text of an event; [`Fit::refresh`] was called before.
     pub(super) fn text(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
         let header = envelope.header();
-        let intelmq = header.format == "intelmq" && header.kind != Kind::Withdrawal;
+        if header.kind == Kind::Withdrawal {
+            return self.withdrawal(envelope);
+        }
+        let intelmq = header.format == "intelmq";
         // On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it. So
         // does a report where an event is expected: an expert adds what reports have not.
         let report = header.kind == Kind::Report && self.events.types.is_empty();
@@ -81,9 +87,47 @@ impl Fit {
         let Some(local) = self.format.as_ref().filter(|_| intelmq) else {
             return Ok(envelope.write(self.shape).into());
         };
-        let fields = local.format().fit(header.kind, envelope.open_fields());
-        let fields = fields.map_err(|misfit| Unfit::Misfit(misfit.to_string()))?;
+        self.fitted(local.format(), envelope, header.kind, envelope.open_fields())
+    }
+
+    fn fitted<'a>(
+        &self,
+        format: &Format,
+        envelope: &Envelope,
+        kind: Kind,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Bytes, Unfit> {
+        let fields = format.fit(kind, fields).map_err(|misfit| Unfit::Misfit(misfit.to_string()))?;
         Ok(envelope.write_fitted(self.shape, fields.iter().map(|(key, value)| (&**key, &**value))).into())
+    }
+
+    /// IntelMQ has no word for a withdrawal: in a flat shape it is an event that says so, and names the withdrawn one.
+    fn withdrawal(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
+        let header = envelope.header();
+        let Some(id) = header.links.withdraws.filter(|_| header.format == "intelmq") else {
+            return Err(Unfit::NoForm);
+        };
+        if matches!(self.shape, Shape::Iep04 | Shape::Proposed) {
+            return Ok(envelope.write(self.shape).into());
+        }
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let observed = text(&rfc3339(header.time));
+        let (id, origin) = (text(&id.to_string()), text(header.origin.as_str()));
+        let reason = envelope.field("reason").unwrap_or("\"\"");
+        let fields = [
+            ("classification.type", "\"other\""),
+            ("classification.identifier", "\"withdrawn\""),
+            ("time.observation", &observed),
+            ("event_description.text", reason),
+            // The shape that has meta data writes them itself.
+            ("extra.relay.withdraws", &id),
+            ("extra.relay.origin", &origin),
+        ];
+        let fields = || fields.iter().map(|(key, value)| (*key, *value)).filter(|(_, value)| *value != "\"\"");
+        match &self.format {
+            Some(local) => self.fitted(local.format(), envelope, Kind::Event, fields()),
+            None => Ok(envelope.write_fitted(self.shape, fields()).into()),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod ingest;
 mod recall;
 mod redis;
 mod tcp;
+mod told;
 mod trouble;
 
 pub use amqp::{AmqpProbe, AmqpSink, AmqpSource, probe as probe_amqp};

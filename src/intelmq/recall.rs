@@ -7,11 +7,21 @@ use uuid::Uuid;
 
 use super::ingest::Sealer;
 use crate::accept::{Gate, Own};
-use crate::envelope::{Draft, Kind, seal};
+use crate::envelope::{Draft, Kind, Message, seal};
 use crate::store::StoreError;
 
 /// Longest reason, in bytes.
 const MOST: usize = 4096;
+/// The reason where another event takes the place. It does not name that one: not everybody may have it.
+pub(super) const REPLACED: &str = "replaced";
+
+/// The reason in a message of IntelMQ's that withdraws.
+pub(super) fn reason(message: &Message) -> String {
+    let field = |name: &str| message.fields.iter().find(|(key, _)| key == name);
+    let text = field("reason").or_else(|| field("event_description.text"));
+    let text = text.and_then(|(_, value)| serde_json::from_str::<String>(value).ok());
+    text.unwrap_or_else(|| "withdrawn in its origin's IntelMQ".into())
+}
 
 /// The withdrawal of this event, ready to be sealed; or why there is none, for a person.
 pub(super) async fn draft(

@@ -79,6 +79,7 @@ impl watch::Node for Desk {
             let _turn = self.turn.lock().await;
             match recall {
                 Recall::Withdraw { id, reason } => self.withdraw(*id, reason).await,
+                Recall::Replace { id, event, door } => self.replace(*id, event, door.as_ref()).await,
             }
         })
     }
@@ -115,6 +116,25 @@ impl Desk {
         let Core { gate, sealer, .. } = &*self.core;
         let withdrawal = withdraw(gate, sealer, id, reason, now()).await.map_err(|error| error.to_string())??;
         Ok(format!("{id} is withdrawn, by {withdrawal}\n{FOLLOWS}"))
+    }
+
+    async fn replace(&self, id: Uuid, event: &str, door: Option<&Name>) -> Result<String, String> {
+        let sources: Vec<(Name, Arc<Intake>)> = lock(&self.hands.0)
+            .iter()
+            .filter_map(|(name, hand)| match hand {
+                Hand::Source(intake) if door.is_none_or(|door| door == name) => Some((name.clone(), intake.clone())),
+                _ => None,
+            })
+            .collect();
+        let names = || sources.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let (door, intake) = match (&*sources, door) {
+            ([one], _) => one,
+            ([], Some(door)) => return Err(format!("there is no door {door} that takes events")),
+            ([], None) => return Err("no door takes events: there is none whose seal would hold for it".into()),
+            (_, _) => return Err(format!("name the door whose seal shall hold for it, --door: {}", names())),
+        };
+        let new = intake.replace(id, event.as_bytes()).await.map_err(|error| error.to_string())??;
+        Ok(format!("{id} is withdrawn, and replaced by {new}, sealed as what {door} takes\n{FOLLOWS}"))
     }
 
     async fn retry(&self, number: u64, item: Quarantined) -> Result<String, String> {

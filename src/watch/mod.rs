@@ -29,8 +29,8 @@ use crate::store::{Reader, Store};
 
 pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
 
-/// Longest question.
-const MOST: u64 = 16 << 10;
+/// Longest question: it may hold an event, escaped.
+const MOST: u64 = 4 << 20;
 /// Questions that are answered at once.
 const AT_ONCE: usize = 32;
 

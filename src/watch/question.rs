@@ -92,6 +92,15 @@ pub enum Recall {
         /// Why, for those who have it.
         reason: String,
     },
+    /// Another takes its place.
+    Replace {
+        /// Its id.
+        id: Uuid,
+        /// The new one, as a door would take it.
+        event: String,
+        /// The door whose seal holds for it; none: the only one there is.
+        door: Option<Name>,
+    },
 }
 
 /// Which entries; every part that is there must fit.

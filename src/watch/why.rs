@@ -186,6 +186,7 @@ impl Why<'_> {
             Fate::Withheld(reason) => self.withheld(reason),
             Fate::Before => Told::new("before", "not given: it was there before the peer's first contact"),
             Fate::Delivered => Told::new("delivered", "delivered"),
+            Fate::NotFor(Part::Withdrawn) => Told::new("withdrawn", "not given: its origin has withdrawn it"),
             Fate::NotFor(part) => {
                 let (word, text) = part_of(*part);
                 let mut told = Told::new("not-for-it", &format!("not for this door: {text}"));
