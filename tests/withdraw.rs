@@ -16,7 +16,7 @@ use std::fs;
 use bytes::Bytes;
 use hand::{Hand, by, sealed, sealed_fields, secret};
 use intelmq_relay::envelope::{Sealed, Secret, Tlp};
-use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict};
+use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want, pack};
 use relay::{Relay, wait_for, wait_until};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -121,6 +121,18 @@ fn what_is_withdrawn_while_a_node_is_down_is_never_delivered_there() {
         head_is(node, 4);
     }
 
+    // Everybody's log says so.
+    let show = d.expect(0, &["show", &id]);
+    for says in ["withdrawn by its origin", &format!("withdraws {id}"), "  reason = \"a \\\"false\\\" alarm\""] {
+        assert!(show.contains(says), "{says} is not in\n{show}");
+    }
+    let tail = d.expect(0, &["tail", "--no-follow"]);
+    assert!(tail.contains(" fields, withdrawn)") && tail.contains(&format!(", withdraws {id})")), "{tail}");
+    let marked = export(&d).into_iter().find(|message| message["meta"]["uuid"] == *id).unwrap();
+    assert_eq!(marked["meta"]["relay:withdrawn"], true);
+    let explained = d.expect(0, &["why", &id]);
+    assert!(explained.contains(", withdrawn, stored"), "{explained}");
+
     // D had it, and one of its doors tells.
     let told = given_by(&d, "told");
     let by_now: Vec<&Value> = told.iter().map(|event| &event["classification.type"]).collect();
@@ -208,6 +220,31 @@ fn only_the_origin_withdraws_and_replaces() {
         .filter_map(|event| Some((event["extra.relay.withdraws"].as_str()?, event["event_description.text"].as_str()?)))
         .collect();
     assert_eq!(told, [(&*first, "replaced"), (&*second, "replaced"), (&*third, "no more")].into());
+}
+
+/// What was offered and not fetched when the withdrawal came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_offered_is_not_given_any_more() {
+    let mut node = Relay::init("cert-c");
+    let (mut brings, mut gets) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
+    node.start();
+    brings.link(&node).await;
+    gets.link_from(&node, From::All).await;
+    assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    let ours = secret("cert-m");
+    let event = sealed(&ours, "cert-m", 1, |header| header.tlp = Some(Tlp::Clear));
+    assert_eq!(brings.give(&[by(&event, &[])]).await, [Verdict::Accepted]);
+    let Some(Frame::Batch(batch)) = gets.receive().await else { panic!("it is offered") };
+    assert_eq!(brings.give(&[by(&withdrawal(&ours, "cert-m", &event), &[])]).await, [Verdict::Accepted]);
+    let Some(Frame::Batch(next)) = gets.receive().await else { panic!("the withdrawal is offered") };
+    gets.send(Frame::Want(Want { no: batch.no, answers: vec![(0, Answer::Want)] })).await;
+    let Some(Frame::Bodies(bodies)) = gets.receive().await else { panic!("an answer") };
+    assert_eq!(bodies.packed, pack([(0, &Bytes::new())].into_iter()), "nothing in its place");
+    for no in [batch.no, next.no] {
+        gets.send(Frame::Done(Done { no, verdicts: vec![Verdict::Later], mode: Mode::Offer })).await;
+    }
+    let told = why(&node, &event.header().id.to_string(), "cert-n");
+    assert_eq!((&told["fate"], &told["reason"]), (&json!("withheld"), &json!("withdrawn")), "{told}");
 }
 
 fn withdrawal(secret: &Secret, origin: &str, event: &Sealed) -> Sealed {

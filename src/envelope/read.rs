@@ -252,7 +252,7 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
             }
             "relay:origin" => message.origin = Some(one_name(key, text)?),
             // What the last relay said about the way; whoever seals says it anew.
-            "relay:time" | "relay:path" | "relay:hidden" => {}
+            "relay:time" | "relay:path" | "relay:hidden" | "relay:withdrawn" => {}
             _ if is_extension(key) => {
                 message.ext.insert(key.to_owned(), text.to_owned());
             }

@@ -1,6 +1,7 @@
 //! The questions, and how the log answers them.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -107,7 +108,7 @@ pub enum Recall {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
-    /// The message's id.
+    /// The message's id, or that of a message which it withdraws or replaces.
     pub id: Option<Uuid>,
     /// The peer that brought it.
     pub peer: Option<Name>,
@@ -147,7 +148,9 @@ pub struct Seen {
 impl Filter {
     fn admits(&self, entry: &Entry) -> bool {
         let header = entry.envelope.header();
-        self.id.is_none_or(|id| id == header.id)
+        // With an event goes what says of it that it no longer holds.
+        let links = [entry.envelope.withdraws(), header.links.replaces];
+        self.id.is_none_or(|id| id == header.id || links.contains(&Some(id)))
             && self.peer.as_ref().is_none_or(|peer| entry.from.as_ref() == Some(peer))
             && self.origin.as_ref().is_none_or(|origin| *origin == header.origin)
             && self.kind.is_none_or(|kind| kind == header.kind)
@@ -225,7 +228,8 @@ async fn log<W: AsyncWrite + Unpin>(
             continue;
         };
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
-            for line in line::entry(entry, form) {
+            let header = entry.envelope.header();
+            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id)) {
                 say(out, '=', &line).await?;
             }
         }
@@ -239,7 +243,6 @@ async fn log<W: AsyncWrite + Unpin>(
 
 async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) -> io::Result<()> {
     let mut entries = Vec::new();
-    let filter = Filter { id: Some(why.id), ..Filter::default() };
     let (first, end) = (why.store.first() - 1, why.store.head());
     let mut at = first;
     while at < end && entries.len() < why::MOST {
@@ -248,7 +251,8 @@ async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) 
             Err(error) => return say(out, '!', &StoreError::to_string(&error)).await,
         };
         let Some(last) = step.last().map(|entry| entry.seq) else { break };
-        entries.extend(step.into_iter().filter(|entry| filter.admits(entry)).take(why::MOST - entries.len()));
+        let has_id = |entry: &Arc<Entry>| entry.envelope.header().id == why.id;
+        entries.extend(step.into_iter().filter(has_id).take(why::MOST - entries.len()));
         at = last;
         say(out, '%', &format!("{}/{}", at.min(end) - first, end - first)).await?;
     }
