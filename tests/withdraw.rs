@@ -161,6 +161,50 @@ fn what_is_withdrawn_while_a_node_is_down_is_never_delivered_there() {
     let withdrawal = withdrawal["meta"]["uuid"].as_str().unwrap().to_owned();
     assert_eq!(why(&c, &withdrawal, "told")["reason"], "not-given");
     assert_eq!(why(&c, &withdrawal, "plain")["reason"], "withdrawals");
+
+    // E, which only passes on, purges: the event's id, header and seal stay.
+    assert!(e.expect(0, &["export"]).contains("s3cret"));
+    let other = id_of(&a, 1);
+    let not_withdrawn = e.expect(1, &["purge", &other]);
+    assert!(not_withdrawn.contains("is not withdrawn"), "{not_withdrawn}");
+    let said = e.expect(0, &["purge", &id]);
+    assert!(said.contains("is purged: 1 copies"), "{said}");
+    assert!(e.expect(0, &["purge", &id]).contains("there are no fields of it here"));
+    for _ in 0..2 {
+        assert!(!e.expect(0, &["export"]).contains("s3cret"));
+        let show = e.expect(0, &["show", &id]);
+        for says in [&*format!("cert-a:intelmq:{id}"), "seal      valid", "withdrawn by its origin", "(hidden)"] {
+            assert!(show.contains(says), "{says} is not in\n{show}");
+        }
+        e.terminate();
+        e.start();
+    }
+}
+
+/// A node that purges by itself, as it comes and what it finds when it starts.
+#[test]
+fn a_node_that_is_set_so_purges_at_once() {
+    let [mut a, mut e] = ["cert-a", "cert-e"].map(Relay::init);
+    source(&a, "tlp = \"CLEAR\"");
+    a.peer(&e, "community");
+    e.peer(&a, "community");
+    a.start();
+    e.start();
+    drop_in(&a, 1, json!({"extra.hush": "f1rst"}));
+    drop_in(&a, 2, json!({"extra.hush": "s3cond"}));
+    head_is(&e, 2);
+    a.expect(0, &["withdraw", &id_of(&a, 1), "--reason", "x"]);
+    head_is(&e, 3);
+    assert!(e.expect(0, &["export"]).contains("f1rst"), "not by default");
+    e.terminate();
+    e.and("[store]\npurge_withdrawn = true");
+    e.start();
+    let second = id_of(&e, 2);
+    wait_until("it is purged at the start", || !e.expect(0, &["export"]).contains("f1rst"));
+    a.expect(0, &["withdraw", &second, "--reason", "x"]);
+    wait_until("it is purged as it comes", || !e.expect(0, &["export"]).contains("s3cond"));
+    e.terminate();
+    assert_eq!(export(&e).len(), 4);
 }
 
 #[test]

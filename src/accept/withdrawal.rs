@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Gate;
 use crate::envelope::{Key, SeenKeys};
-use crate::store::{Entry, Note, ReadLimit, Reader, StoreError};
+use crate::store::{Entry, Held, Note, ReadLimit, Reader, StoreError};
 
 /// An event: its origin's key, and its id.
 pub type Event = (Key, Uuid);
@@ -90,6 +90,68 @@ impl Gate {
             copies.extend(entries.into_iter().filter(|entry| entry.seq == seq));
         }
         Ok(copies)
+    }
+
+    /// Takes the fields of an event that is withdrawn out of the log, and the event out of quarantine; how many copies
+    /// there were.
+    pub async fn purge(&self, event: Event) -> Result<u64, StoreError> {
+        let copies = self.copies(event).await?;
+        let has_fields = |entry: &&Arc<Entry>| u32::from(entry.envelope.hidden()) < entry.envelope.header().n;
+        let seqs: Vec<u64> = copies.iter().filter(has_fields).map(|entry| entry.seq).collect();
+        let mut purged = 0;
+        if !seqs.is_empty() {
+            purged = self.store.purge(seqs).await?;
+        }
+        let (mut after, mut held) = (0, Vec::new());
+        loop {
+            let items = self.store.quarantined(after, 64).await?;
+            let Some((last, _)) = items.last() else { break };
+            after = *last;
+            held.extend(items.into_iter().filter_map(|(number, item)| match item.held {
+                Held::Envelope(envelope) if (envelope.header().key, envelope.header().id) == event => Some(number),
+                _ => None,
+            }));
+        }
+        if !held.is_empty() {
+            purged += held.len() as u64;
+            self.release(held).await?;
+        }
+        Ok(purged)
+    }
+
+    /// Purges what is withdrawn, and from now on what will be, as it comes. Ends only with an error.
+    pub async fn keep_purged(&self) -> StoreError {
+        let mut changed = self.store.watch_withdrawals();
+        let mut at = 0;
+        loop {
+            changed.mark_unchanged();
+            match self.purge_after(&mut at).await {
+                Ok(()) => {}
+                Err(StoreError::Full { .. }) => {
+                    tokio::time::sleep(super::FULL_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return error,
+            }
+            if changed.changed().await.is_err() {
+                return StoreError::Closed;
+            }
+        }
+    }
+
+    async fn purge_after(&self, at: &mut u64) -> Result<(), StoreError> {
+        while *at < self.store.head() {
+            let entries = self.store.read(*at, STEP).await?;
+            let Some(last) = entries.last() else { break };
+            let event = |entry: &Arc<Entry>| Some((entry.envelope.header().key, entry.envelope.withdraws()?));
+            let events: Vec<Event> = entries.iter().filter_map(event).collect();
+            self.locate(events.iter().copied()).await?;
+            for event in events {
+                self.purge(event).await?;
+            }
+            *at = last.seq;
+        }
+        Ok(())
     }
 
     /// What is noted of these entries for this reader, oldest first, up to this moment.

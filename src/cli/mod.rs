@@ -74,6 +74,8 @@ enum Command {
     Withdraw(recall::Withdraw),
     /// Seal an event in the place of one that this node has sealed, which is withdrawn
     Replace(recall::Replace),
+    /// Take the fields of a withdrawn event out of the log; its id, header and seal stay
+    Purge(recall::Purge),
     /// Try what the rules do to events, or what other rules would change
     #[command(subcommand)]
     Policy(policy::Command),
@@ -151,6 +153,7 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
         Command::Withdraw(arguments) => recall::withdraw(options, arguments),
+        Command::Purge(arguments) => recall::purge(options, &arguments),
         Command::Replace(arguments) => recall::replace(options, arguments),
         Command::Policy(command) => policy::run(options, command),
         Command::Resend(arguments) => log::resend(options, arguments),

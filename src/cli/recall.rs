@@ -1,4 +1,4 @@
-//! `withdraw`, `replace`: an event of our own no longer holds.
+//! `withdraw`, `replace`, `purge`: an event of our own no longer holds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +21,17 @@ pub(super) struct Withdraw {
 
 pub(super) fn withdraw(options: &Options, withdraw: Withdraw) -> Result<ExitCode, CliError> {
     ask(options, Recall::Withdraw { id: id(&withdraw.id)?, reason: withdraw.reason })
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Purge {
+    /// The event's id, as UUID or as `publisher:project:UUID`
+    #[arg(value_name = "UUID")]
+    id: String,
+}
+
+pub(super) fn purge(options: &Options, purge: &Purge) -> Result<ExitCode, CliError> {
+    ask(options, Recall::Purge(id(&purge.id)?))
 }
 
 #[derive(Debug, clap::Args)]

@@ -154,6 +154,8 @@ pub struct Store {
     /// Bytes in quarantine, at most; the oldest items go first.
     #[serde(deserialize_with = "size::bytes")]
     pub quarantine_bytes: u64,
+    /// Take the fields of what its origin withdraws out of the log at once.
+    pub purge_withdrawn: bool,
     /// One commit holds at most this many events,
     pub commit_events: usize,
     /// and waits at most this long for more, milliseconds.
@@ -171,6 +173,7 @@ impl Default for Store {
             seen_days: 11,
             log_bytes: 20 << 30,
             quarantine_bytes: 256 << 20,
+            purge_withdrawn: false,
             commit_events: 4096,
             commit_millis: 2,
             cache_bytes: 64 << 20,

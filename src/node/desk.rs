@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::status::Board;
 use super::{Core, lock};
-use crate::envelope::{Name, Sealed};
+use crate::envelope::{Key, Name, Sealed};
 use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
@@ -79,6 +79,7 @@ impl watch::Node for Desk {
             let _turn = self.turn.lock().await;
             match recall {
                 Recall::Withdraw { id, reason } => self.withdraw(*id, reason).await,
+                Recall::Purge(id) => self.purge(*id).await,
                 Recall::Replace { id, event, door } => self.replace(*id, event, door.as_ref()).await,
             }
         })
@@ -135,6 +136,25 @@ impl Desk {
         };
         let new = intake.replace(id, event.as_bytes()).await.map_err(|error| error.to_string())??;
         Ok(format!("{id} is withdrawn, and replaced by {new}, sealed as what {door} takes\n{FOLLOWS}"))
+    }
+
+    async fn purge(&self, id: Uuid) -> Result<String, String> {
+        let gate = &self.core.gate;
+        let rules = gate.rules();
+        let keys: Vec<Key> = rules.origins.values().chain([&rules.key]).copied().collect();
+        let (mut withdrawn, mut purged) = (false, 0);
+        for key in keys.into_iter().filter(|key| gate.store().is_withdrawn(key, id)) {
+            withdrawn = true;
+            purged += gate.purge((key, id)).await.map_err(|error| error.to_string())?;
+        }
+        match (withdrawn, purged) {
+            (false, _) => Err(format!("{id} is not withdrawn: only what its origin has withdrawn is purged")),
+            (true, 0) => Ok(format!("{id} is withdrawn, and there are no fields of it here")),
+            (true, copies) => Ok(format!(
+                "{id} is purged: {copies} copies; id, header and seal stay. Until the store writes over the place, old \
+                 bytes may be found in its file"
+            )),
+        }
     }
 
     async fn retry(&self, number: u64, item: Quarantined) -> Result<String, String> {

@@ -30,6 +30,10 @@ impl Policy {
                 // It brought the event, so it has it.
                 return Decision::Give(Grant::default());
             }
+            if event.header().n > 0 && u32::from(event.hidden()) == event.header().n {
+                // It has been purged: rules do not see what they would look at.
+                continue;
+            }
             let decision = self.shares(event, *from, peer, terms);
             match if tests_only { decision.tests_only(event) } else { decision } {
                 Decision::Give(Grant { by, .. }) => return Decision::Give(Grant { by, ..Grant::default() }),

@@ -16,6 +16,7 @@ mod log;
 mod open;
 mod pieces;
 mod plan;
+mod purge;
 mod quarantine;
 mod recent;
 mod retention;
@@ -181,6 +182,14 @@ impl Store {
                 return Ok(all);
             }
         }
+    }
+
+    /// Hides every field of the entries with these numbers, where they are; returns how many there were. What a reader
+    /// has taken before, it has.
+    ///
+    /// Cancellation: dropped while it waits for its turn, nothing happens; dropped later, it is done all the same.
+    pub async fn purge(&self, seqs: Vec<u64>) -> Result<u64, StoreError> {
+        self.inner.queue.purge(seqs).await
     }
 
     /// How much is in here.

@@ -22,7 +22,7 @@ pub(super) struct Ends {
     /// The stored length of `log`, where it is stored already.
     pub(super) log_stored: Option<usize>,
     days: Vec<Day>,
-    compressor: Compressor,
+    pub(super) compressor: Compressor,
     pub(super) ward: Ward,
     pub(super) journal: Journal,
 }

@@ -197,6 +197,20 @@ impl Shared {
         self.head.send_replace(state.next - 1);
     }
 
+    /// As [`Shared::with_disk`], while nobody else reads it.
+    pub(super) fn with_disk_alone<T>(&self, act: impl FnOnce(&Disk) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        act(disk.as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Shows entries as they are now, and nowhere as they were.
+    pub(super) fn rewrite(&self, entries: &[Arc<Entry>], ends: &Ends) {
+        self.log_bytes.store(ends.state.log_bytes, Ordering::Relaxed);
+        self.cache.forget(entries.iter().map(|entry| entry.seq));
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().for_each(|entry| recent.replace(entry));
+    }
+
     /// Hides what expires.
     pub(super) fn forget_below(&self, ends: &Ends) {
         let Ends { state, journal, .. } = ends;

@@ -721,3 +721,45 @@ async fn a_start_that_did_not_come_to_its_end_is_begun_again() {
     assert_eq!(open(&dir).await.head(), 0);
     assert!(!dir.path().join("sled.new").exists());
 }
+
+#[tokio::test]
+async fn what_is_purged_is_nowhere_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &config()).await.unwrap();
+    for number in 1..=70 {
+        store.commit(Commit { entries: vec![draft(number, 300)], ..Commit::default() }).await.unwrap();
+    }
+    let all = ReadLimit { entries: 100, bytes: usize::MAX };
+    let before = store.read(0, all).await.unwrap();
+    // In a full chunk, in the one that is being filled, and one that is not there.
+    assert_eq!(store.purge(vec![70, 3, 999, 5]).await.unwrap(), 3);
+    let check = |after: &[Arc<Entry>]| {
+        assert_eq!(after.len(), 70);
+        for (old, new) in before.iter().zip(after) {
+            let (envelope, is_purged) = (&new.envelope, [3, 5, 70].contains(&new.seq));
+            assert_eq!((old.seq, old.at, &old.from), (new.seq, new.at, &new.from));
+            assert_eq!(envelope.header(), old.envelope.header());
+            assert_eq!(envelope.hidden() == 3, is_purged, "{}", new.seq);
+            assert_eq!(envelope.bytes() == old.envelope.bytes(), !is_purged);
+            let again = Envelope::decode(envelope.bytes().clone(), &envelope::Bounds::default()).unwrap();
+            envelope::Verifier::new(1).open(again).expect("the seal holds");
+        }
+    };
+    check(&store.read(0, all).await.unwrap());
+    // The chunk that was being filled goes on.
+    store.commit(Commit { entries: vec![draft(71, 300)], ..Commit::default() }).await.unwrap();
+    assert_eq!(store.purge(vec![70]).await.unwrap(), 1, "again: nothing changes");
+    store.close().await;
+    drop(store);
+    let store = Store::open(dir.path(), &config()).await.unwrap();
+    let mut after = store.read(0, all).await.unwrap();
+    while after.len() < 71 {
+        after.extend(store.read(after.len() as u64, all).await.unwrap());
+    }
+    assert_eq!(after.pop().unwrap().envelope.hidden(), 0);
+    check(&after);
+    // No value that the store can reach has it; what sled has freed is no value any more.
+    let secret = before[2].envelope.field("raw").unwrap().to_owned();
+    let text = |entry: &Arc<Entry>| entry.envelope.bytes().windows(secret.len()).any(|part| part == secret.as_bytes());
+    assert!(before.iter().any(text) && !after.iter().any(text));
+}

@@ -93,6 +93,8 @@ pub enum Recall {
         /// Why, for those who have it.
         reason: String,
     },
+    /// Its fields leave the log.
+    Purge(Uuid),
     /// Another takes its place.
     Replace {
         /// Its id.
