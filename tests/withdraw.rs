@@ -6,6 +6,9 @@
 #[path = "support/hand.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.
 mod hand;
+#[path = "support/redis.rs"]
+#[allow(dead_code)]
+mod redis_server;
 #[path = "support/relay.rs"]
 #[allow(dead_code)]
 mod relay;
@@ -17,6 +20,7 @@ use bytes::Bytes;
 use hand::{Hand, by, sealed, sealed_fields, secret};
 use intelmq_relay::envelope::{Sealed, Secret, Tlp};
 use intelmq_relay::link::{Answer, Done, Frame, From, Mode, Offer, Verdict, Want, pack};
+use redis_server::Redis;
 use relay::{Relay, wait_for, wait_until};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -264,6 +268,33 @@ fn only_the_origin_withdraws_and_replaces() {
         .filter_map(|event| Some((event["extra.relay.withdraws"].as_str()?, event["event_description.text"].as_str()?)))
         .collect();
     assert_eq!(told, [(&*first, "replaced"), (&*second, "replaced"), (&*third, "no more")].into());
+}
+
+/// The door has read it, and waits for its queue to get shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_withdrawn_while_the_door_waits_is_not_given() {
+    let redis = Redis::start();
+    let mut node = Relay::init("cert-c");
+    let events = format!("events = {{ {TELLS}, harmonization = \"none\" }}");
+    node.gives(&redis.config(), "in", &format!("high_water = 2\n{events}"));
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    node.start();
+    hand.link(&node).await;
+    let ours = secret("cert-m");
+    let event = |number| sealed(&ours, "cert-m", number, |_| {});
+    let (first, second, third) = (event(1), event(2), event(3));
+    redis.push("in", &["other", "other"]);
+    hand.give(&[by(&first, &[]), by(&second, &[])]).await;
+    node.says("slower than what comes");
+    hand.give(&[by(&withdrawal(&ours, "cert-m", &first), &[]), by(&third, &[])]).await;
+    wait_until("the door looks again", || node.log_text().matches("slower than what comes").count() == 2);
+    redis::cmd("DEL").arg("in").exec(&mut redis.connect()).unwrap();
+    node.status_when("all is passed", |status| status["sinks"]["to-in"]["seq"] == 4);
+    let given = redis.items("in");
+    let numbers: Vec<Value> =
+        given.iter().map(|item| serde_json::from_str::<Value>(item).unwrap()["extra.number"].clone()).collect();
+    assert_eq!(numbers, [2, 3], "{given:?}");
+    assert_eq!(why(&node, &first.header().id.to_string(), "to-in")["fate"], "withdrawn");
 }
 
 /// What was offered and not fetched when the withdrawal came.

@@ -5,6 +5,7 @@
 //! record.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,6 +140,14 @@ struct Batch {
     notes: Vec<(u64, Fate)>,
 }
 
+/// How giving a batch ended.
+enum Gave {
+    All,
+    Failed(DoorError),
+    /// One of them was withdrawn meanwhile.
+    Recalled,
+}
+
 impl<K: Sink> Delivery<K> {
     const LIMIT: ReadLimit = if K::KEEPS_MARK { LIMIT } else { UNMARKED };
 
@@ -232,6 +241,8 @@ impl<K: Sink> Delivery<K> {
 
     /// Gives these entries; whether there was any to give, and what went wrong at the door.
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
+        // From before they are looked at.
+        let mut withdrawals = self.store.watch_withdrawals();
         let told = self.outlet.told_of(entries, self.at).await?;
         let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries, &told);
         let quarantined = misfits.len() as u64;
@@ -245,7 +256,8 @@ impl<K: Sink> Delivery<K> {
         // is in quarantine it moves at once: a later format may fit, and it must not be given from the log as well.
         let behind_held = self.place.held.iter().any(|seq| *seq > self.at);
         if !texts.is_empty() || behind_held || last - self.at >= LIMIT.entries as u64 {
-            if let Err(error) = self.sink.give(&texts, self.mark(last)).await {
+            let gave = self.give(&texts, last, &mut withdrawals, entries, &seqs).await;
+            if !matches!(gave, Gave::All) {
                 // Some of it may be confirmed all the same.
                 if let Some(seq) = self.sink.confirmed().checked_sub(1).and_then(|last| seqs.get(last)) {
                     self.at = *seq;
@@ -254,7 +266,14 @@ impl<K: Sink> Delivery<K> {
                     self.outlet.note(notes);
                     self.note().await?;
                 }
-                return Ok((false, Some(error)));
+                return Ok((
+                    false,
+                    match gave {
+                        Gave::Failed(error) => Some(error),
+                        // How far it came, the other side says.
+                        _ => self.start().await?.err(),
+                    },
+                ));
             }
             self.place.given = Some(last);
             debug!(door = %self.outlet.door, given = texts.len(), seq = last, "delivered");
@@ -263,6 +282,30 @@ impl<K: Sink> Delivery<K> {
         self.outlet.note(notes);
         (self.outlet.count)(Step { given: texts.len() as u64, unfit, quarantined, seq: last });
         Ok((!texts.is_empty(), None))
+    }
+
+    /// Gives these texts. It may have to wait for long: what is withdrawn meanwhile must not go out after that.
+    async fn give(
+        &mut self,
+        texts: &[Bytes],
+        last: u64,
+        withdrawals: &mut watch::Receiver<u64>,
+        entries: &[Arc<Entry>],
+        seqs: &[u64],
+    ) -> Gave {
+        let mark = self.mark(last);
+        let outlet = &self.outlet;
+        let is_gone =
+            |entry: &Arc<Entry>| seqs.binary_search(&entry.seq).is_ok() && outlet.is_withdrawn(&entry.envelope);
+        let mut giving = pin!(self.sink.give(texts, mark));
+        loop {
+            tokio::select! {
+                gave = &mut giving => return gave.map_or_else(Gave::Failed, |()| Gave::All),
+                Ok(()) = withdrawals.changed() => if entries.iter().any(is_gone) {
+                    return Gave::Recalled;
+                },
+            }
+        }
     }
 
     /// `told`: the withdrawals of events that were given.
