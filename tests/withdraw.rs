@@ -379,6 +379,8 @@ async fn in_both_orders_and_by_nobody_else() {
     assert_eq!(given[2]["extra.relay.withdraws"], known.header().id.to_string());
     let refusal = node.expect(0, &["why", &late.header().id.to_string()]);
     assert!(refusal.contains("refused: withdrawn"), "{refusal}");
+    let refusal = node.expect(0, &["why", &both.header().id.to_string()]);
+    assert!(refusal.contains("refused: withdrawn"), "though they came together: {refusal}");
 
     // It is remembered, though the node was down.
     drop(hand);

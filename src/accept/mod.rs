@@ -164,7 +164,16 @@ impl Gate {
         let mut appended = appended.into_iter();
         let verdicts = judged.into_iter().map(|judged| match judged {
             // One outcome per entry, in order.
-            Judged::Good(_) => appended.next().map_or(Verdict::Later, verdict),
+            Judged::Good(envelope) => {
+                let verdict = appended.next().map_or(Verdict::Later, verdict);
+                if verdict == Verdict::Withdrawn {
+                    // Its withdrawal was faster by so little that it was not yet known.
+                    let (origin, id) = (envelope.header().origin.clone(), envelope.header().id);
+                    let outcome = Outcome::Refused(Verdict::Withdrawn, None);
+                    self.note_id(IdNote { at: now, reader: Reader::Peer(bringer.name.clone()), origin, id, outcome });
+                }
+                verdict
+            }
             Judged::Bad(verdict, ..) => verdict,
         });
         Ok(verdicts.collect())

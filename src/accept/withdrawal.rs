@@ -20,6 +20,8 @@ const MOST: usize = 16 << 10;
 /// Copies of one event, at most: the fullest are the last.
 const COPIES: usize = 8;
 const STEP: ReadLimit = ReadLimit { entries: 512, bytes: 1 << 20 };
+/// Entries that one step purges: nobody reads meanwhile.
+const AT_ONCE: usize = 64;
 const ONE: ReadLimit = ReadLimit { entries: 1, bytes: 1 };
 
 /// Where the copies of withdrawn events are in the log.
@@ -45,8 +47,9 @@ impl Places {
 }
 
 impl Gate {
-    /// Finds the copies of these events, all in one reading of the log: before each is asked for.
-    pub async fn locate(&self, events: impl IntoIterator<Item = Event>) -> Result<(), StoreError> {
+    /// Finds the copies of these events, all in one reading of the log: before each is asked for. `through`: the number
+    /// of the last entry that speaks of them; 0: none does.
+    pub async fn locate(&self, events: impl IntoIterator<Item = Event>, through: u64) -> Result<(), StoreError> {
         let unknown = |event: &Event| self.places.get(event).is_none() && self.was_seen(event);
         let wanted: Vec<Event> = events.into_iter().filter(unknown).collect();
         if wanted.is_empty() {
@@ -62,7 +65,9 @@ impl Gate {
         let lasts = |(key, id): &Event| *key == own || self.store.is_withdrawn(key, *id);
         let mut found: HashMap<Event, Vec<u64>> =
             wanted.iter().filter(|event| lasts(event)).map(|event| (*event, Vec::new())).collect();
-        let (mut at, end) = (0, self.store.head());
+        // An entry can be read a moment before the head says so; its event may have come together with it.
+        let head = self.store.watch_head().wait_for(|head| *head >= through).await.map(|head| *head);
+        let (mut at, end) = (0, head.map_err(|_| StoreError::Closed)?);
         while at < end {
             let entries = self.store.read(at, STEP).await?;
             let Some(last) = entries.last() else { break };
@@ -82,7 +87,7 @@ impl Gate {
 
     /// The copies in the log of an event that is withdrawn, or of our own: the fullest last.
     pub async fn copies(&self, event: Event) -> Result<Vec<Arc<Entry>>, StoreError> {
-        self.locate([event]).await?;
+        self.locate([event], 0).await?;
         let mut copies = Vec::new();
         for seq in self.places.get(&event).unwrap_or_default() {
             let entries = self.store.read(seq - 1, ONE).await?;
@@ -92,15 +97,17 @@ impl Gate {
         Ok(copies)
     }
 
-    /// Takes the fields of an event that is withdrawn out of the log, and the event out of quarantine; how many copies
+    /// Takes the fields of events that are withdrawn out of the log, and the events out of quarantine; how many copies
     /// there were.
-    pub async fn purge(&self, event: Event) -> Result<u64, StoreError> {
-        let copies = self.copies(event).await?;
-        let has_fields = |entry: &&Arc<Entry>| u32::from(entry.envelope.hidden()) < entry.envelope.header().n;
-        let seqs: Vec<u64> = copies.iter().filter(has_fields).map(|entry| entry.seq).collect();
+    pub async fn purge(&self, events: &[Event]) -> Result<u64, StoreError> {
+        let mut seqs = Vec::new();
+        for event in events {
+            let has_fields = |entry: &&Arc<Entry>| u32::from(entry.envelope.hidden()) < entry.envelope.header().n;
+            seqs.extend(self.copies(*event).await?.iter().filter(has_fields).map(|entry| entry.seq));
+        }
         let mut purged = 0;
-        if !seqs.is_empty() {
-            purged = self.store.purge(seqs).await?;
+        for some in seqs.chunks(AT_ONCE) {
+            purged += self.store.purge(some.to_vec()).await?;
         }
         let (mut after, mut held) = (0, Vec::new());
         loop {
@@ -108,8 +115,10 @@ impl Gate {
             let Some((last, _)) = items.last() else { break };
             after = *last;
             held.extend(items.into_iter().filter_map(|(number, item)| match item.held {
-                Held::Envelope(envelope) if (envelope.header().key, envelope.header().id) == event => Some(number),
-                _ => None,
+                Held::Envelope(envelope) => {
+                    events.contains(&(envelope.header().key, envelope.header().id)).then_some(number)
+                }
+                Held::Item(_) => None,
             }));
         }
         if !held.is_empty() {
@@ -145,9 +154,9 @@ impl Gate {
             let Some(last) = entries.last() else { break };
             let event = |entry: &Arc<Entry>| Some((entry.envelope.header().key, entry.envelope.withdraws()?));
             let events: Vec<Event> = entries.iter().filter_map(event).collect();
-            self.locate(events.iter().copied()).await?;
-            for event in events {
-                self.purge(event).await?;
+            if !events.is_empty() {
+                self.locate(events.iter().copied(), last.seq).await?;
+                self.purge(&events).await?;
             }
             *at = last.seq;
         }

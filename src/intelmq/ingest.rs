@@ -129,7 +129,7 @@ impl Intake {
         let returned = made.iter().filter(|(_, drafted)| drafted.is_nothing()).count() as u64;
         // All that is withdrawn is looked for at once.
         let key = self.sealer.secret.key();
-        self.gate.locate(made.iter().filter_map(|(_, drafted)| Some((key, drafted.withdraws.as_ref()?.0)))).await?;
+        self.gate.locate(made.iter().filter_map(|(_, drafted)| Some((key, drafted.withdraws.as_ref()?.0))), 0).await?;
         let mut drafts = Vec::with_capacity(made.len());
         for (item, drafted) in made {
             match self.complete(drafted, now).await? {

@@ -14,7 +14,8 @@ impl Outlet {
             let id = entry.envelope.withdraws().filter(|_| self.fit.not_for_it(entry).is_none())?;
             Some((entry.envelope.header().key, id))
         };
-        self.gate.locate(entries.iter().filter_map(|entry| of(entry))).await?;
+        let through = entries.last().map_or(0, |entry| entry.seq);
+        self.gate.locate(entries.iter().filter_map(|entry| of(entry)), through).await?;
         let mut told = HashSet::new();
         for entry in entries {
             let Some(event) = of(entry) else { continue };

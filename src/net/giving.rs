@@ -50,7 +50,8 @@ impl<'a> Giving<'a> {
     async fn look_up(&mut self, withdrawals: &[Arc<Entry>]) -> Result<(), StoreError> {
         let gate = &self.exchange.gate;
         let event = |entry: &Entry| entry.envelope.withdraws().map(|id| (entry.envelope.header().key, id));
-        gate.locate(withdrawals.iter().filter_map(|entry| event(entry))).await?;
+        let through = withdrawals.last().map_or(0, |entry| entry.seq);
+        gate.locate(withdrawals.iter().filter_map(|entry| event(entry)), through).await?;
         for entry in withdrawals {
             let Some(event) = event(entry) else { continue };
             let copies = gate.copies(event).await?;

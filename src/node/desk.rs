@@ -145,7 +145,7 @@ impl Desk {
         let (mut withdrawn, mut purged) = (false, 0);
         for key in keys.into_iter().filter(|key| gate.store().is_withdrawn(key, id)) {
             withdrawn = true;
-            purged += gate.purge((key, id)).await.map_err(|error| error.to_string())?;
+            purged += gate.purge(&[(key, id)]).await.map_err(|error| error.to_string())?;
         }
         match (withdrawn, purged) {
             (false, _) => Err(format!("{id} is not withdrawn: only what its origin has withdrawn is purged")),
