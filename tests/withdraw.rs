@@ -391,6 +391,32 @@ async fn in_both_orders_and_by_nobody_else() {
     assert_eq!(hand.give(&[way(&late)]).await, [Verdict::Withdrawn]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_given_an_event_is_told_whatever_the_rules_are_today() {
+    let mut node = Relay::init("cert-c");
+    let (mut brings, mut gets) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
+    node.start();
+    brings.link(&node).await;
+    gets.link_from(&node, From::All).await;
+    assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    let ours = secret("cert-m");
+    let [before, after] = [1, 2].map(|number| sealed(&ours, "cert-m", number, |header| header.tlp = Some(Tlp::Clear)));
+    let withdrawals = [&before, &after].map(|event| withdrawal(&ours, "cert-m", event));
+    assert_eq!(brings.give(&[by(&before, &[])]).await, [Verdict::Accepted]);
+    assert_eq!(offered(&mut gets, 1).await, [before.header().id]);
+    node.status_when("it has answered", |status| status["peers"]["cert-n"]["given"]["verdicts"]["accepted"] == 1);
+    // Nothing more for anybody.
+    node.configure(&node.configuration().replace("give = \"community\"", "give = \"none\""));
+    node.signal(rustix::process::Signal::HUP);
+    node.says("configuration read again");
+    assert_eq!(brings.give(&[by(&after, &[])]).await, [Verdict::Accepted]);
+    let all = [&withdrawals[1], &withdrawals[0]].map(|sealed| by(sealed, &[]));
+    assert_eq!(brings.give(&all).await, [Verdict::Accepted, Verdict::Accepted]);
+    assert_eq!(offered(&mut gets, 1).await, [withdrawals[0].header().id]);
+    let status = node.status_when("it counts", |status| status["peers"]["cert-n"]["behind"] == 0);
+    assert_eq!(status["peers"]["cert-n"]["withheld"], json!({"nothing-given": 2}), "{status:#}");
+}
+
 /// What a peer is offered until it was offered this many.
 async fn offered(hand: &mut Hand, most: usize) -> Vec<Uuid> {
     let mut ids = Vec::new();

@@ -11,7 +11,7 @@ use super::partner::Partner;
 use crate::envelope::{Sealed, SeenKeys};
 use crate::link::{Outgoing, Verdict};
 use crate::policy::{Copy, Decision, Grant, Reason, Terms};
-use crate::store::{Entry, Fate, StoreError};
+use crate::store::{Entry, Fate, Note, StoreError};
 
 /// Decides about entries for a peer.
 pub(super) struct Giving<'a> {
@@ -71,12 +71,7 @@ impl<'a> Giving<'a> {
             return Ok(decision);
         }
         let notes = gate.notes_on(copies, &self.partner.reader()).await?;
-        let has_it = |fate: &Fate| match fate {
-            Fate::Granted { .. } | Fate::Had => true,
-            Fate::Told(verdict) => verdict.is_new() || *verdict == Verdict::Duplicate,
-            _ => false,
-        };
-        Ok(if notes.iter().any(|note| has_it(&note.fate)) { Decision::Give(Grant::default()) } else { decision })
+        Ok(if was_given(&notes) { Decision::Give(Grant::default()) } else { decision })
     }
 
     /// What becomes of an entry, and the form in which the peer may have it; what is withheld is counted.
@@ -122,5 +117,51 @@ fn outgoing(entry: &Entry, form: &Sealed, clock: u64, wall: u64) -> Outgoing {
         id: header.id,
         hidden: keys.hidden,
         bytes: form.bytes().clone(),
+    }
+}
+
+/// Whether a peer with these notes on an event, oldest first, has it, or was shown it at least.
+fn was_given(notes: &[Note]) -> bool {
+    let (mut has_it, mut granted) = (false, false);
+    for note in notes {
+        match &note.fate {
+            Fate::Told(verdict) => has_it |= verdict.is_new() || *verdict == Verdict::Duplicate,
+            Fate::Had => has_it = true,
+            Fate::Granted { .. } => granted = true,
+            // That came after, and takes back nothing.
+            Fate::Withheld(Reason::Withdrawn) => {}
+            // Granted, and not sent before the rules were others.
+            _ => granted = false,
+        }
+    }
+    has_it || granted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_given_an_event_is_told_from_who_was_about_to_be() {
+        let granted = || Fate::Granted { by: None, hidden: 0 };
+        let (withheld, withdrawn) = (|| Fate::Withheld(Reason::NoRule), || Fate::Withheld(Reason::Withdrawn));
+        let told = Fate::Told;
+        for (fates, expected) in [
+            (vec![], false),
+            (vec![granted()], true),
+            (vec![granted(), withdrawn()], true),
+            (vec![granted(), withheld()], false),
+            (vec![granted(), withheld(), withdrawn()], false),
+            (vec![granted(), told(Verdict::Accepted), withheld()], true),
+            (vec![granted(), told(Verdict::Refused("no-rule".into())), withheld()], false),
+            (vec![granted(), Fate::Had, withheld()], true),
+            (vec![withheld()], false),
+            (vec![Fate::Before], false),
+        ] {
+            let reader = crate::store::Reader::Peer("it".parse().unwrap());
+            let note = |fate: &Fate| Note { reader: reader.clone(), first: 1, count: 1, at: 0, fate: fate.clone() };
+            let notes: Vec<Note> = fates.iter().map(note).collect();
+            assert_eq!(was_given(&notes), expected, "{fates:?}");
+        }
     }
 }
