@@ -90,12 +90,16 @@ mod tests {
         let clear = event(Tlp::Clear, &[]);
         let amber = event(Tlp::Amber, &[]);
         let named = event(Tlp::Clear, &["other"]);
+        let purged = clear.hide(|_| true);
         // The copy, whom it came from, whom the withdrawal came from, and what `it` gets.
         for (copy, copy_from, from, expected) in [
             (Some(&clear), &other, &other, give()),
             (Some(&amber), &other, &other, no(Reason::Tlp(Tlp::Amber))),
             (Some(&named), &other, &other, no(Reason::NotNamed)),
             (None, &other, &other, no(Reason::NoEvent)),
+            // A rule that denies would not see what it denies.
+            (Some(&purged), &other, &other, no(Reason::NoEvent)),
+            (Some(&purged), &it, &other, give()),
             (Some(&clear), &other, &it, no(Reason::CameFrom)),
             // It brought the event: whatever the label, its id is no news to it.
             (Some(&amber), &it, &other, give()),
