@@ -31,6 +31,7 @@ use intelmq_relay::envelope::{Header, Kind, Secret};
 use intelmq_relay::link::Verdict;
 use serde_json::Value;
 use triangle::Triangle;
+use uuid::Uuid;
 
 /// An item in a node's quarantine.
 struct Kept {
@@ -151,7 +152,7 @@ type Change = fn(&mut Header);
 const OTHER_MESSAGES: [(&str, Change); 4] = [
     ("another format", |header| header.format = "n6".into()),
     ("a format without a name", |header| header.format = "-".into()),
-    ("a withdrawal", |header| header.kind = Kind::Withdrawal),
+    ("a withdrawal", |header| (header.kind, header.links.withdraws) = (Kind::Withdrawal, Some(Uuid::nil()))),
     ("a report", |header| header.kind = Kind::Report),
 ];
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Bringer, Rules};
-use crate::envelope::{Envelope, Header, Malformed, Name, Sealed, SeenKeys, Verifier};
+use crate::envelope::{Envelope, Header, Key, Kind, Malformed, Name, Sealed, SeenKeys, Verifier};
 use crate::link::Verdict;
 use crate::policy::{Reason, RuleId, Terms};
 use crate::trust::KeyStanding;
@@ -30,6 +30,9 @@ impl Stranger<'_> {
         }
     }
 }
+
+/// Of a withdrawal: its event is another origin's.
+const NOT_ITS_ORIGIN: &str = "not-its-origin";
 
 /// The judgement, before the store has the last word on duplicates.
 // Nearly all are good: boxing them would cost an allocation each to spare the few that are not.
@@ -93,7 +96,7 @@ pub(super) fn judge(
             return Judged::Bad(Verdict::Malformed, None, None);
         }
     };
-    if let Some(verdict) = unverified(&envelope, bringer, rules, seen, stranger, now) {
+    if let Some(verdict) = unverified(&envelope, bringer, rules, &seen, stranger, now) {
         // What is known is not noted again.
         let known = matches!(verdict, Verdict::Duplicate | Verdict::Loop);
         let about = if known { None } else { About::new(&envelope, None) };
@@ -111,6 +114,11 @@ pub(super) fn judge(
     // A peer that was removed a moment ago brings nothing more.
     let none = Terms::default();
     let terms = rules.terms.get(&bringer.name).map_or(&none, |terms| terms);
+    if is_of_another(&sealed, rules, &seen) {
+        tracing::warn!(peer = %bringer.name, %origin, %id, "withdraws an event that is not its own: refused");
+        let about = About { origin, id, rule: None };
+        return Judged::Bad(Verdict::Refused(NOT_ITS_ORIGIN.into()), None, Some(Box::new(about)));
+    }
     match rules.policy.admits(&sealed, &bringer.name, terms) {
         Ok(()) => Judged::Good(sealed.with_hop(&rules.me)),
         Err(reason) => {
@@ -131,7 +139,7 @@ fn unverified(
     envelope: &Envelope,
     bringer: &Bringer,
     rules: &Rules,
-    seen: impl Fn(&SeenKeys) -> Option<u16>,
+    seen: &impl Fn(&SeenKeys) -> Option<u16>,
     stranger: impl Fn(&Stranger<'_>),
     now: u64,
 ) -> Option<Verdict> {
@@ -164,7 +172,22 @@ fn unverified(
     }
     // About this way: another peer may bring it.
     let here = rules.terms.get(&bringer.name).is_none_or(|terms| terms.brings(&header.origin));
-    (!here).then(|| Verdict::Refused(NOT_HERE.into()))
+    if !here {
+        return Some(Verdict::Refused(NOT_HERE.into()));
+    }
+    if header.kind == Kind::Withdrawal {
+        // Of nothing: it says nothing that could be kept.
+        return envelope.withdraws().is_none().then_some(Verdict::Malformed);
+    }
+    // Asked before the signature is looked at, so nothing is remembered: a forged copy is not taken either.
+    seen(&SeenKeys::of_withdrawn(&header.key, header.id)).map(|_| Verdict::Withdrawn)
+}
+
+/// Whether it withdraws an event that is known of another origin, and not of its own.
+fn is_of_another(envelope: &Envelope, rules: &Rules, seen: &impl Fn(&SeenKeys) -> Option<u16>) -> bool {
+    let Some(id) = envelope.withdraws() else { return false };
+    let known = |key: &Key| seen(&SeenKeys { also: None, ..SeenKeys::of_offer(key, id, 0) }).is_some();
+    !known(&envelope.header().key) && rules.origins.all_keys().chain([&rules.key]).any(known)
 }
 
 #[cfg(test)]
@@ -234,8 +257,14 @@ mod tests {
     }
 
     fn ask(bytes: &Bytes, bringer: &str, seen: Option<u16>) -> (Verdict, bool) {
+        // Of the event alone: nothing is withdrawn.
+        let withdrawn = SeenKeys::of_withdrawn(&secret(1).key(), Uuid::from_u128(1));
+        ask_with(bytes, bringer, |keys| seen.filter(|_| *keys != withdrawn))
+    }
+
+    fn ask_with(bytes: &Bytes, bringer: &str, seen: impl Fn(&SeenKeys) -> Option<u16>) -> (Verdict, bool) {
         let bringer = Bringer { name: name(bringer), key: secret(3).key() };
-        match judge(bytes.clone(), &bringer, &rules(), |_| seen, |_| {}, &mut Verifier::new(8), NOW) {
+        match judge(bytes.clone(), &bringer, &rules(), seen, |_| {}, &mut Verifier::new(8), NOW) {
             Judged::Good(sealed) => {
                 assert_eq!(sealed.path().last(), Some(&name("me")));
                 (Verdict::Accepted, false)
@@ -298,6 +327,54 @@ mod tests {
         assert_eq!(ask(whole.bytes(), "cert-at", Some(0)).0, Verdict::Duplicate);
         assert_eq!(ask(hidden.bytes(), "cert-at", Some(1)).0, Verdict::Duplicate);
         assert_eq!(ask(whole.bytes(), "cert-at", Some(1)).0, Verdict::Accepted);
+    }
+
+    /// A withdrawal, by this origin and key, of the event that [`Made`] seals.
+    fn withdrawal(origin: &str, key: u8, of: Option<Uuid>) -> Sealed {
+        let mut header = GOOD.sealed().header().withdrawal(Uuid::from_u128(1), NOW);
+        (header.origin, header.links.withdraws) = (name(origin), of);
+        let draft = Draft::new(header, vec![("reason".into(), "\"wrong\"".into())], &Bounds::default()).unwrap();
+        seal(&secret(key), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(2)).remove(0)
+    }
+
+    #[test]
+    fn only_the_origin_of_an_event_withdraws_it() {
+        const EVENT: Uuid = Uuid::from_u128(7);
+        let ask = |origin: &str, key: u8, of: Option<Uuid>, known: &[u8]| {
+            let keys: Vec<_> = known.iter().map(|n| SeenKeys::of_offer(&secret(*n).key(), EVENT, 0).insert).collect();
+            let seen = |asked: &SeenKeys| keys.contains(&asked.insert).then_some(0);
+            ask_with(withdrawal(origin, key, of).bytes(), origin, seen).0
+        };
+        let foreign = Verdict::Refused("not-its-origin".into());
+        for (origin, key, of, known, expected) in [
+            ("cert-at", 1, Some(EVENT), &[1][..], Verdict::Accepted),
+            // It may come before its event, or the event never.
+            ("cert-at", 1, Some(EVENT), &[], Verdict::Accepted),
+            // Two origins may have sealed something under one id.
+            ("cert-at", 1, Some(EVENT), &[1, 2], Verdict::Accepted),
+            ("cert-ee", 2, Some(EVENT), &[1], foreign.clone()),
+            ("cert-ee", 2, Some(EVENT), &[9], foreign),
+            ("cert-at", 2, Some(EVENT), &[1], Verdict::UnknownOrigin),
+            ("cert-at", 1, None, &[], Verdict::Malformed),
+        ] {
+            assert_eq!(ask(origin, key, of, known), expected, "{origin} {key} {of:?} {known:?}");
+        }
+        // By a relay, in the origin's name.
+        let mut bytes = withdrawal("cert-at", 1, Some(EVENT)).bytes().to_vec();
+        let at = bytes.windows(5).position(|w| w == b"wrong").unwrap();
+        bytes[at] = b'W';
+        assert_eq!(ask_with(&bytes.into(), "cert-at", |_| None).0, Verdict::BadSignature);
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_not_taken_and_nobody_else_can_withdraw_it() {
+        let event = GOOD.sealed();
+        let by = |n: u8| {
+            let withdrawn = SeenKeys::of_withdrawn(&secret(n).key(), event.header().id);
+            ask_with(event.bytes(), "cert-at", |asked| (*asked == withdrawn).then_some(0))
+        };
+        assert_eq!(by(1), (Verdict::Withdrawn, false));
+        assert_eq!(by(2), (Verdict::Accepted, false));
     }
 
     #[test]

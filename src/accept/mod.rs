@@ -5,13 +5,14 @@
 //! is policy's, when it is asked for.
 //!
 //! ```text
-//! size and shape → already seen? → not our own → way → age → origin and key → seal → policy admits → commit
+//! size and shape → already seen? → not our own → way → age → origin and key → withdrawn? → seal → policy admits → commit
 //! ```
 
 mod journal;
 mod judge;
 mod roster;
 mod strangers;
+mod withdrawal;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,6 +35,7 @@ use judge::{Judged, NOT_HERE, Stranger};
 use strangers::Strangers;
 
 pub use roster::{Published, RosterError};
+pub use withdrawal::Event;
 
 /// How long to wait before a full store is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
@@ -83,6 +85,7 @@ pub struct Gate {
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
+    places: Arc<withdrawal::Places>,
 }
 
 impl Gate {
@@ -97,6 +100,7 @@ impl Gate {
             roster_changed: Arc::new(watch::Sender::new(())),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
+            places: Arc::default(),
         }
     }
 
@@ -178,7 +182,16 @@ impl Gate {
         let mut appended = appended.into_iter();
         let verdicts = judged.into_iter().map(|judged| match judged {
             // One outcome per entry, in order.
-            Judged::Good(_) => appended.next().map_or(Verdict::Later, verdict),
+            Judged::Good(envelope) => {
+                let verdict = appended.next().map_or(Verdict::Later, verdict);
+                if verdict == Verdict::Withdrawn {
+                    // Its withdrawal was faster by so little that it was not yet known.
+                    let (origin, id) = (envelope.header().origin.clone(), envelope.header().id);
+                    let outcome = Outcome::Refused(Verdict::Withdrawn, None);
+                    self.note_id(IdNote { at: now, reader: Reader::Peer(bringer.name.clone()), origin, id, outcome });
+                }
+                verdict
+            }
             Judged::Bad(verdict, ..) => verdict,
         });
         Ok(verdicts.collect())
@@ -333,6 +346,7 @@ fn verdict(appended: Appended) -> Verdict {
         Appended::New(_) => Verdict::Accepted,
         Appended::Completed(_) => Verdict::Completed,
         Appended::Duplicate => Verdict::Duplicate,
+        Appended::Withdrawn => Verdict::Withdrawn,
     }
 }
 
@@ -357,6 +371,12 @@ pub struct Acquaintance {
     strangers: Arc<Strangers>,
 }
 
+impl Acquaintance {
+    fn is_withdrawn(&self, offer: &Offer) -> bool {
+        self.rules.origins.keys(&offer.1).any(|key| self.store.is_withdrawn(key, offer.2))
+    }
+}
+
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
         // An offer does not name the key: the first stands for all that its origin has.
@@ -377,6 +397,8 @@ impl Known for Acquaintance {
         let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
         if seen(keys) || others.any(|keys| seen(&keys)) {
             Standing::Known
+        } else if self.is_withdrawn(offer) {
+            Standing::Refuse(Verdict::Withdrawn)
         } else if self.terms.brings(&offer.1) {
             Standing::New
         } else {

@@ -167,7 +167,7 @@ pub(super) fn show(options: &Options, show: Show) -> Result<ExitCode, CliError> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn id(text: &str) -> Result<Uuid, CliError> {
+pub(super) fn id(text: &str) -> Result<Uuid, CliError> {
     parse_id(text).ok_or_else(|| CliError::Usage {
         what: format!("{text:?} is no id"),
         remedy: "give the UUID, or the form that tail prints, as cert-at:intelmq:72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b"
@@ -235,7 +235,12 @@ pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {
 }
 
 /// Puts the question and prints the answer's first `most` lines; with a bar on a terminal where it may take long.
-fn put(options: &Options, question: Question, work: Option<&'static str>, most: usize) -> Result<usize, CliError> {
+pub(super) fn put(
+    options: &Options,
+    question: Question,
+    work: Option<&'static str>,
+    most: usize,
+) -> Result<usize, CliError> {
     let config = Config::read(&options.config)?;
     let work = work.filter(|_| !io::stdout().is_terminal());
     let mut out = io::BufWriter::new(io::stdout().lock());

@@ -13,6 +13,7 @@ mod logs;
 mod passphrase;
 mod peer;
 mod policy;
+mod recall;
 mod roster;
 mod run;
 mod terminal;
@@ -82,6 +83,12 @@ enum Command {
     /// Show, try again or drop what a door could not pass on: no event, or nothing that fits IntelMQ
     #[command(subcommand)]
     Quarantine(log::Quarantine),
+    /// Withdraw an event that this node has sealed: who has it is told, and nobody else gets it
+    Withdraw(recall::Withdraw),
+    /// Seal an event in the place of one that this node has sealed, which is withdrawn
+    Replace(recall::Replace),
+    /// Take the fields of a withdrawn event out of the log; its id, header and seal stay
+    Purge(recall::Purge),
     /// Try what the rules do to events, or what other rules would change
     #[command(subcommand)]
     Policy(policy::Command),
@@ -163,6 +170,9 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Why(arguments) => log::why(options, arguments),
         Command::Export(arguments) => log::export(options, arguments),
         Command::Quarantine(command) => log::quarantine(options, command),
+        Command::Withdraw(arguments) => recall::withdraw(options, arguments),
+        Command::Purge(arguments) => recall::purge(options, &arguments),
+        Command::Replace(arguments) => recall::replace(options, arguments),
         Command::Policy(command) => policy::run(options, command),
         Command::Resend(arguments) => log::resend(options, arguments),
         Command::Status => log::status(options),

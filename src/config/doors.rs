@@ -102,6 +102,19 @@ pub struct Events {
     pub formats: Vec<String>,
     /// only what has one of these tags.
     pub tags: Vec<String>,
+    /// What is given when an event that was given is withdrawn.
+    pub withdrawals: Withdrawals,
+}
+
+/// What a sink gives of withdrawals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Withdrawals {
+    /// Nothing: a botnet that does not know what they are would take them for incidents.
+    #[default]
+    None,
+    /// In a flat shape an event that tells of it, in IEP04's the withdrawal itself.
+    Event,
 }
 
 /// The data format that events must fit: an IntelMQ's `harmonization.conf`.

@@ -21,7 +21,9 @@ mod size;
 mod tcp;
 
 pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
-pub use doors::{Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis};
+pub use doors::{
+    Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis, Withdrawals,
+};
 pub use key_file::{
     KeyCommandError, KeyFileError, KeySource, Passphrase, PassphraseError, StoredKey, decrypt_key_file,
     encrypt_key_file, make_key_file,
@@ -181,6 +183,8 @@ pub struct Store {
     /// Bytes in quarantine, at most; the oldest items go first.
     #[serde(deserialize_with = "size::bytes")]
     pub quarantine_bytes: u64,
+    /// Take the fields of what its origin withdraws out of the log at once.
+    pub purge_withdrawn: bool,
     /// One commit holds at most this many events,
     pub commit_events: usize,
     /// and waits at most this long for more, milliseconds.
@@ -198,6 +202,7 @@ impl Default for Store {
             seen_days: 11,
             log_bytes: 20 << 30,
             quarantine_bytes: 256 << 20,
+            purge_withdrawn: false,
             commit_events: 4096,
             commit_millis: 2,
             cache_bytes: 64 << 20,

@@ -122,6 +122,22 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of the withdrawal of the message with this header: for the same nodes, with the same label.
+    #[must_use]
+    pub fn withdrawal(&self, id: Uuid, time: u64) -> Header {
+        Header {
+            id,
+            time,
+            kind: Kind::Withdrawal,
+            tags: Vec::new(),
+            links: Links { withdraws: Some(self.id), ..Links::default() },
+            ext: BTreeMap::new(),
+            content: None,
+            n: 0,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         // Encoding plain data into memory cannot fail.
         serde_cbor::to_vec(self).expect("a header is plain data")

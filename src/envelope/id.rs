@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid, Version};
 
 use super::wire::{Envelope, Field};
-use super::{Header, Key};
+use super::{Header, Key, Kind};
 
 /// Fields that never count: the same event seen twice differs in them.
 const WITHOUT: [&str; 2] = ["raw", "time.observation"];
@@ -95,9 +95,22 @@ impl SeenKeys {
         let also = (id.get_version() == Some(Version::Custom)).then(|| SeenKey::of_content(id));
         SeenKeys { insert: SeenKey::of_origin(origin, id), also, hidden }
     }
+
+    /// The key under which it is remembered that this origin has withdrawn this id. By the origin's key: nobody's word
+    /// is about anybody else's event.
+    pub fn of_withdrawn(origin: &Key, id: Uuid) -> SeenKeys {
+        let insert = SeenKey::hash(&[b"w", origin.as_bytes(), id.as_bytes()]);
+        SeenKeys { insert, also: None, hidden: 0 }
+    }
 }
 
 impl Envelope {
+    /// What this envelope withdraws, if it is a withdrawal.
+    pub fn withdraws(&self) -> Option<Uuid> {
+        let Header { kind, links, .. } = self.header();
+        links.withdraws.filter(|_| *kind == Kind::Withdrawal)
+    }
+
     /// The keys of this envelope. An id counts as the content's only where nothing is hidden: elsewhere nobody could
     /// have checked it.
     pub fn seen_keys(&self) -> SeenKeys {

@@ -147,6 +147,8 @@ fn bare(members: Vec<Member<'_>>) -> Result<Message, Unreadable> {
             match said {
                 "uuid" => message.id = Some(one_id(&key, value)?),
                 "origin" => message.origin = Some(one_name(&key, value)?),
+                "withdraws" => message.links.withdraws = Some(one_id(&key, value)?),
+                "replaces" => message.links.replaces = Some(one_id(&key, value)?),
                 // What the last relay said about the way; whoever seals says it anew.
                 _ => {}
             }
@@ -250,7 +252,7 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
             }
             "relay:origin" => message.origin = Some(one_name(key, text)?),
             // What the last relay said about the way; whoever seals says it anew.
-            "relay:time" | "relay:path" | "relay:hidden" => {}
+            "relay:time" | "relay:path" | "relay:hidden" | "relay:withdrawn" => {}
             _ if is_extension(key) => {
                 message.ext.insert(key.to_owned(), text.to_owned());
             }

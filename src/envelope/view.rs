@@ -24,6 +24,12 @@ pub enum Shape {
     Extra,
 }
 
+/// What a node knows of an envelope beside the envelope.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    withdrawn: bool,
+}
+
 /// Meta data of IEP04 that speaks of `payload.raw`; kept in the header under a prefixed key, as the header's own
 /// extension keys have a prefix.
 pub(super) const RAW_KEYS: [(&str, &str); 2] = [("encoding", "iep04:encoding"), ("compress", "iep04:compress")];
@@ -34,13 +40,18 @@ pub(super) const RELAY: &str = "extra.relay.";
 impl Envelope {
     /// The envelope as one line of JSON, without the line's end.
     pub fn write(&self, shape: Shape) -> String {
+        self.write_marked(shape, false)
+    }
+
+    /// As [`Envelope::write`]; where the shape has meta data, they say whether its origin has withdrawn it.
+    pub fn write_marked(&self, shape: Shape, withdrawn: bool) -> String {
         let mut out = String::with_capacity(self.bytes().len() + 512);
         match shape {
-            Shape::Iep04 => self.write_decided(&mut out),
-            Shape::Proposed => self.write_proposed(&mut out),
-            Shape::Typed => self.write_payload(&mut out, true, false),
-            Shape::Bare => self.write_payload(&mut out, false, false),
-            Shape::Extra => self.write_payload(&mut out, true, true),
+            Shape::Iep04 => self.write_decided(&mut out, withdrawn),
+            Shape::Proposed => self.write_proposed(&mut out, withdrawn),
+            Shape::Typed => self.write_payload(&mut out, true, None),
+            Shape::Bare => self.write_payload(&mut out, false, None),
+            Shape::Extra => self.write_payload(&mut out, true, Some(Marks { withdrawn })),
         }
         out
     }
@@ -49,12 +60,12 @@ impl Envelope {
     /// were made to fit a data format.
     pub fn write_fitted<'a>(&self, shape: Shape, fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         let mut out = String::with_capacity(self.bytes().len() + 512);
-        let (typed, meta) = (shape != Shape::Bare, shape == Shape::Extra);
+        let (typed, meta) = (shape != Shape::Bare, (shape == Shape::Extra).then(Marks::default));
         self.write_fields(&mut out, fields, typed, meta);
         out
     }
 
-    fn write_decided(&self, out: &mut String) {
+    fn write_decided(&self, out: &mut String, withdrawn: bool) {
         let header = self.header();
         let mut message = Object::open(out);
         message.text("format", &header.format);
@@ -72,13 +83,13 @@ impl Envelope {
                 meta.texts(key, list);
             }
         }
-        self.write_meta(&mut meta);
+        self.write_meta(&mut meta, withdrawn);
         meta.close();
         self.payload_of(&mut message);
         message.close();
     }
 
-    fn write_proposed(&self, out: &mut String) {
+    fn write_proposed(&self, out: &mut String, withdrawn: bool) {
         let header = self.header();
         let mut message = Object::open(out);
         let mut meta = message.object("meta");
@@ -99,14 +110,14 @@ impl Envelope {
         if !header.tags.is_empty() {
             meta.texts("tags", &header.tags);
         }
-        self.write_meta(&mut meta);
+        self.write_meta(&mut meta, withdrawn);
         meta.close();
         self.payload_of(&mut message);
         message.close();
     }
 
     /// What both IEP04 shapes say in the same words.
-    fn write_meta(&self, meta: &mut Object<'_>) {
+    fn write_meta(&self, meta: &mut Object<'_>, withdrawn: bool) {
         let Header { origin, org, instance, time, tlp, to, links, ext, .. } = self.header();
         for (key, uuid) in [("uuid_org", org), ("uuid_instance", instance)] {
             if let Some(uuid) = uuid {
@@ -134,24 +145,27 @@ impl Envelope {
         if self.hidden() > 0 {
             meta.raw("relay:hidden", &self.hidden().to_string());
         }
+        if withdrawn {
+            meta.raw("relay:withdrawn", "true");
+        }
     }
 
     fn payload_of(&self, message: &mut Object<'_>) {
         // No fields: an update of tags, which IEP04 writes without a payload.
         if self.fields().len() > 0 {
             message.key("payload");
-            self.write_payload(message.out, false, false);
+            self.write_payload(message.out, false, None);
         }
     }
 
     /// The payload as it came in; with `__type` and meta data only where IntelMQ reads it.
-    fn write_payload(&self, out: &mut String, typed: bool, meta: bool) {
+    fn write_payload(&self, out: &mut String, typed: bool, meta: Option<Marks>) {
         let intelmq = self.header().format == "intelmq";
         // An IntelMQ event may have a member without a name; it is an object all the same, with all its members.
         if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
         }
-        self.write_fields(out, self.open_fields(), typed && intelmq, meta && intelmq);
+        self.write_fields(out, self.open_fields(), typed && intelmq, meta.filter(|_| intelmq));
     }
 
     /// Keys and values of the fields that are open.
@@ -167,14 +181,14 @@ impl Envelope {
         out: &mut String,
         fields: impl Iterator<Item = (&'a str, &'a str)>,
         typed: bool,
-        meta: bool,
+        meta: Option<Marks>,
     ) {
         let mut event = Object::open(out);
-        for (key, value) in fields.filter(|(key, _)| !meta || !key.starts_with(RELAY)) {
+        for (key, value) in fields.filter(|(key, _)| meta.is_none() || !key.starts_with(RELAY)) {
             event.raw(key, value);
         }
-        if meta {
-            self.write_extra(&mut event);
+        if let Some(marks) = meta {
+            self.write_extra(&mut event, marks);
         }
         if typed {
             event.text("__type", if self.header().kind == Kind::Report { "Report" } else { "Event" });
@@ -182,8 +196,8 @@ impl Envelope {
         event.close();
     }
 
-    fn write_extra(&self, event: &mut Object<'_>) {
-        let Header { id, origin, time, tlp, .. } = self.header();
+    fn write_extra(&self, event: &mut Object<'_>, marks: Marks) {
+        let Header { id, origin, time, tlp, links, .. } = self.header();
         event.text("extra.relay.uuid", &id.to_string());
         event.text("extra.relay.origin", origin.as_str());
         event.text("extra.relay.path", &Path(self.path()).to_string());
@@ -191,8 +205,16 @@ impl Envelope {
         if let Some(tlp) = tlp {
             event.text("extra.relay.tlp", tlp.as_str());
         }
+        for (key, uuid) in [("extra.relay.replaces", links.replaces), ("extra.relay.withdraws", links.withdraws)] {
+            if let Some(uuid) = uuid {
+                event.text(key, &uuid.to_string());
+            }
+        }
         if self.hidden() > 0 {
             event.raw("extra.relay.hidden", &self.hidden().to_string());
+        }
+        if marks.withdrawn {
+            event.raw("extra.relay.withdrawn", "true");
         }
     }
 }

@@ -4,6 +4,8 @@
 //! record wins, since it moves together with the data; the store's copy is for a sink that lost its data, or keeps no
 //! record.
 
+use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,6 +72,9 @@ impl Outlet {
     }
 }
 
+/// Why an event of the quarantine is not tried again.
+const WITHDRAWN: &str = "its origin has withdrawn it: drop it";
+
 /// An event of the quarantine that shall be tried again.
 pub struct Again {
     /// Its number there.
@@ -133,6 +138,14 @@ struct Batch {
     unfit: u64,
     /// What becomes of each.
     notes: Vec<(u64, Fate)>,
+}
+
+/// How giving a batch ended.
+enum Gave {
+    All,
+    Failed(DoorError),
+    /// One of them was withdrawn meanwhile.
+    Recalled,
 }
 
 impl<K: Sink> Delivery<K> {
@@ -228,7 +241,10 @@ impl<K: Sink> Delivery<K> {
 
     /// Gives these entries; whether there was any to give, and what went wrong at the door.
     async fn step(&mut self, entries: &[Arc<Entry>], last: u64) -> Result<(bool, Option<DoorError>), StoreError> {
-        let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries);
+        // From before they are looked at.
+        let mut withdrawals = self.store.watch_withdrawals();
+        let told = self.outlet.told_of(entries, self.at).await?;
+        let Batch { texts, seqs, misfits, held, unfit, mut notes } = self.batch(entries, &told);
         let quarantined = misfits.len() as u64;
         self.held_back.tell(&self.outlet.door, &misfits);
         if quarantined > 0 {
@@ -240,7 +256,8 @@ impl<K: Sink> Delivery<K> {
         // is in quarantine it moves at once: a later format may fit, and it must not be given from the log as well.
         let behind_held = self.place.held.iter().any(|seq| *seq > self.at);
         if !texts.is_empty() || behind_held || last - self.at >= LIMIT.entries as u64 {
-            if let Err(error) = self.sink.give(&texts, self.mark(last)).await {
+            let gave = self.give(&texts, last, &mut withdrawals, entries, &seqs).await;
+            if !matches!(gave, Gave::All) {
                 // Some of it may be confirmed all the same.
                 if let Some(seq) = self.sink.confirmed().checked_sub(1).and_then(|last| seqs.get(last)) {
                     self.at = *seq;
@@ -249,7 +266,14 @@ impl<K: Sink> Delivery<K> {
                     self.outlet.note(notes);
                     self.note().await?;
                 }
-                return Ok((false, Some(error)));
+                return Ok((
+                    false,
+                    match gave {
+                        Gave::Failed(error) => Some(error),
+                        // How far it came, the other side says.
+                        _ => self.start().await?.err(),
+                    },
+                ));
             }
             self.place.given = Some(last);
             debug!(door = %self.outlet.door, given = texts.len(), seq = last, "delivered");
@@ -260,14 +284,39 @@ impl<K: Sink> Delivery<K> {
         Ok((!texts.is_empty(), None))
     }
 
-    fn batch(&self, entries: &[Arc<Entry>]) -> Batch {
+    /// Gives these texts. It may have to wait for long: what is withdrawn meanwhile must not go out after that.
+    async fn give(
+        &mut self,
+        texts: &[Bytes],
+        last: u64,
+        withdrawals: &mut watch::Receiver<u64>,
+        entries: &[Arc<Entry>],
+        seqs: &[u64],
+    ) -> Gave {
+        let mark = self.mark(last);
+        let outlet = &self.outlet;
+        let is_gone =
+            |entry: &Arc<Entry>| seqs.binary_search(&entry.seq).is_ok() && outlet.is_withdrawn(&entry.envelope);
+        let mut giving = pin!(self.sink.give(texts, mark));
+        loop {
+            tokio::select! {
+                gave = &mut giving => return gave.map_or_else(Gave::Failed, |()| Gave::All),
+                Ok(()) = withdrawals.changed() => if entries.iter().any(is_gone) {
+                    return Gave::Recalled;
+                },
+            }
+        }
+    }
+
+    /// `told`: the withdrawals of events that were given.
+    fn batch(&self, entries: &[Arc<Entry>], told: &HashSet<u64>) -> Batch {
         let Outlet { door, fit, now, .. } = &self.outlet;
         let mut batch = Batch::default();
         // What is in quarantine, or was, is nobody's but the operator's, whether it fits by now or not.
         let newest = self.place.held.iter().max().copied().unwrap_or(0);
         let held = |entry: &Entry| entry.seq <= newest && self.place.held.contains(&entry.seq);
         for entry in entries.iter().filter(|entry| !held(entry)) {
-            if let Some(part) = fit.not_for_it(entry) {
+            if let Some(part) = fit.not_for_it(entry).or_else(|| self.outlet.no_longer(entry, told)) {
                 batch.notes.push((entry.seq, Fate::NotFor(part)));
                 continue;
             }
@@ -306,6 +355,7 @@ impl<K: Sink> Delivery<K> {
             return Ok(None);
         }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
+        let fitted = if self.outlet.is_withdrawn(&envelope) { Err(WITHDRAWN.to_owned()) } else { fitted };
         let text = fitted.and_then(|()| {
             self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
                 Unfit::NoForm => "it is no event of IntelMQ's".to_owned(),

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::DoorError;
-use crate::config::{Events, Harmonization};
-use crate::envelope::{Envelope, Kind, Name, Shape};
+use crate::config::{Events, Harmonization, Withdrawals};
+use crate::envelope::{Envelope, Kind, Name, Shape, rfc3339};
 use crate::harmonization::Format;
 use crate::store::{Entry, Part};
 
@@ -55,6 +55,9 @@ impl Fit {
         let tagged = || events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag));
         if entry.from.is_none() {
             Some(Part::Own)
+        } else if entry.envelope.withdraws().is_some() {
+            // For whoever was given the event: the lists have been asked then.
+            (events.withdrawals == Withdrawals::None).then_some(Part::Withdrawals)
         } else if entry.completes && !events.completions {
             Some(Part::Completions)
         } else if !among(&events.types, &header.kind) {
@@ -71,7 +74,10 @@ impl Fit {
     /// The text of an event; [`Fit::refresh`] was called before.
     pub(super) fn text(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
         let header = envelope.header();
-        let intelmq = header.format == "intelmq" && header.kind != Kind::Withdrawal;
+        if header.kind == Kind::Withdrawal {
+            return self.withdrawal(envelope);
+        }
+        let intelmq = header.format == "intelmq";
         // On IntelMQ's pipeline, a message of another format stops the bot that reads it, with everything behind it. So
         // does a report where an event is expected: an expert adds what reports have not.
         let report = header.kind == Kind::Report && self.events.types.is_empty();
@@ -81,9 +87,47 @@ impl Fit {
         let Some(local) = self.format.as_ref().filter(|_| intelmq) else {
             return Ok(envelope.write(self.shape).into());
         };
-        let fields = local.format().fit(header.kind, envelope.open_fields());
-        let fields = fields.map_err(|misfit| Unfit::Misfit(misfit.to_string()))?;
+        self.fitted(local.format(), envelope, header.kind, envelope.open_fields())
+    }
+
+    fn fitted<'a>(
+        &self,
+        format: &Format,
+        envelope: &Envelope,
+        kind: Kind,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Bytes, Unfit> {
+        let fields = format.fit(kind, fields).map_err(|misfit| Unfit::Misfit(misfit.to_string()))?;
         Ok(envelope.write_fitted(self.shape, fields.iter().map(|(key, value)| (&**key, &**value))).into())
+    }
+
+    /// IntelMQ has no word for a withdrawal: in a flat shape it is an event that says so, and names the withdrawn one.
+    fn withdrawal(&self, envelope: &Envelope) -> Result<Bytes, Unfit> {
+        let header = envelope.header();
+        if matches!(self.shape, Shape::Iep04 | Shape::Proposed) {
+            return Ok(envelope.write(self.shape).into());
+        }
+        let Some(id) = header.links.withdraws.filter(|_| header.format == "intelmq") else {
+            return Err(Unfit::NoForm);
+        };
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let observed = text(&rfc3339(header.time));
+        let (id, origin) = (text(&id.to_string()), text(header.origin.as_str()));
+        let reason = envelope.field("reason").unwrap_or("\"\"");
+        let fields = [
+            ("classification.type", "\"other\""),
+            ("classification.identifier", "\"withdrawn\""),
+            ("time.observation", &observed),
+            ("event_description.text", reason),
+            // The shape that has meta data writes them itself.
+            ("extra.relay.withdraws", &id),
+            ("extra.relay.origin", &origin),
+        ];
+        let fields = || fields.iter().map(|(key, value)| (*key, *value)).filter(|(_, value)| *value != "\"\"");
+        match &self.format {
+            Some(local) => self.fitted(local.format(), envelope, Kind::Event, fields()),
+            None => Ok(envelope.write_fitted(self.shape, fields()).into()),
+        }
     }
 }
 
@@ -167,4 +211,49 @@ pub(super) fn intelmq_files(name: &str) -> Vec<PathBuf> {
     let root = std::env::var_os("INTELMQ_ROOT_DIR").map(|root| Path::new(&root).join("etc"));
     let usual = ["/opt/intelmq/etc", "/etc/intelmq"].map(PathBuf::from);
     root.into_iter().chain(usual).map(|folder| folder.join(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::envelope::{Bounds, Draft, Message, Sealed, Secret, seal};
+
+    fn withdrawal(format: &str, reason: &str) -> Sealed {
+        let origin: Name = "cert-at".parse().unwrap();
+        let mut event = Message::read(b"{}").unwrap().header(&origin, Uuid::nil(), 0);
+        event.format = format.into();
+        let fields = vec![("reason".into(), json!(reason).to_string())];
+        let draft = Draft::new(event.withdrawal(Uuid::max(), 0), fields, &Bounds::default()).unwrap();
+        seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0)
+    }
+
+    #[test]
+    fn a_withdrawal_is_an_event_that_tells_of_it() {
+        let events = |harmonization| Events { withdrawals: Withdrawals::Event, harmonization, ..Events::default() };
+        for harmonization in [Harmonization::Builtin, Harmonization::None] {
+            for shape in [Shape::Extra, Shape::Typed, Shape::Bare] {
+                let fit = Fit::new(&events(harmonization.clone()), shape);
+                let text = fit.text(&withdrawal("intelmq", "wrong")).ok().unwrap();
+                let event: Value = serde_json::from_slice(&text).unwrap();
+                assert_eq!(event["classification.type"], "other", "{shape:?}");
+                assert_eq!(event["classification.identifier"], "withdrawn");
+                assert_eq!(event["event_description.text"], "wrong");
+                assert_eq!(event["extra.relay.withdraws"], Uuid::nil().to_string());
+                assert_eq!(event["extra.relay.origin"], "cert-at");
+                assert_eq!(event.get("__type"), (shape != Shape::Bare).then(|| json!("Event")).as_ref());
+                assert!(matches!(fit.text(&withdrawal("n6", "wrong")), Err(Unfit::NoForm)));
+                let silent = fit.text(&withdrawal("intelmq", "")).ok().unwrap();
+                assert!(!String::from_utf8_lossy(&silent).contains("event_description"), "no empty value");
+            }
+        }
+        let fit = Fit::new(&events(Harmonization::Builtin), Shape::Iep04);
+        assert!(fit.text(&withdrawal("n6", "wrong")).is_ok());
+        let message: Value = serde_json::from_slice(&fit.text(&withdrawal("intelmq", "wrong")).ok().unwrap()).unwrap();
+        assert_eq!(message["type"], "withdrawal");
+        assert_eq!(message["meta"]["relay:withdraws"], Uuid::nil().to_string());
+    }
 }

@@ -13,9 +13,9 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::trouble::{HeldBack, Trouble};
-use super::{Source, TakeLimit};
+use super::{Source, TakeLimit, recall};
 use crate::accept::{Gate, Own};
-use crate::envelope::{Bounds, Draft, Message, Name, Sealed, Secret, Unreadable, seal_among};
+use crate::envelope::{Bounds, Draft, Kind, Message, Name, Sealed, Secret, Unreadable, seal_among};
 use crate::link::Verdict;
 use crate::policy::{Prepared, Sealing};
 use crate::store::{Held, Quarantined, Store, StoreError};
@@ -116,15 +116,26 @@ impl Intake {
     async fn commit(&self, items: Vec<Bytes>, position: Vec<u8>) -> Result<Taken, StoreError> {
         let now = (self.now)();
         let bounds = self.gate.rules().bounds;
-        let (mut drafts, mut quarantine, mut returned) = (Vec::with_capacity(items.len()), Vec::new(), 0);
+        let (mut made, mut quarantine) = (Vec::with_capacity(items.len()), Vec::new());
+        let held = |item, reason| {
+            let (item, reason) = kept(item, reason);
+            Quarantined { at: now, door: self.door.clone(), reason, held: Held::Item(item) }
+        };
         for item in items {
             match self.draft(&item, now, &bounds) {
-                Ok(Some(draft)) => drafts.push(draft),
-                Ok(None) => returned += 1,
-                Err(reason) => {
-                    let (item, reason) = kept(item, reason);
-                    quarantine.push(Quarantined { at: now, door: self.door.clone(), reason, held: Held::Item(item) });
-                }
+                Ok(drafted) => made.push((item, drafted)),
+                Err(reason) => quarantine.push(held(item, reason)),
+            }
+        }
+        let returned = made.iter().filter(|(_, drafted)| drafted.is_nothing()).count() as u64;
+        // All that is withdrawn is looked for at once.
+        let key = self.sealer.secret.key();
+        self.gate.locate(made.iter().filter_map(|(_, drafted)| Some((key, drafted.withdraws.as_ref()?.0))), 0).await?;
+        let mut drafts = Vec::with_capacity(made.len());
+        for (item, drafted) in made {
+            match self.complete(drafted, now).await? {
+                Ok(own) => drafts.extend(own),
+                Err(reason) => quarantine.push(held(item, reason)),
             }
         }
         let quarantined = quarantine.len() as u64;
@@ -133,7 +144,8 @@ impl Intake {
         let own = Own { sealed: self.seal(drafts), position, quarantine, release: Vec::new() };
         let verdicts = self.gate.own(own, now).await?;
         let new = verdicts.iter().filter(|verdict| verdict.is_new()).count() as u64;
-        let duplicates = returned + verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count() as u64;
+        let known = |verdict: &&Verdict| matches!(verdict, Verdict::Duplicate | Verdict::Withdrawn);
+        let duplicates = returned + verdicts.iter().filter(known).count() as u64;
         debug!(door = %self.door, sealed = new, duplicates, quarantined, "committed");
         Ok(Taken { sealed: new, duplicates, quarantined })
     }
@@ -141,16 +153,55 @@ impl Intake {
     /// Tries an item of the quarantine again: seals it and takes it out of there, in one step; else says why not.
     pub async fn retry(&self, number: u64, item: &Bytes) -> Result<Result<(), String>, StoreError> {
         let now = (self.now)();
-        let draft = match self.draft(item, now, &self.gate.rules().bounds) {
-            Ok(draft) => draft,
+        let drafts = match self.draft(item, now, &self.gate.rules().bounds) {
+            Ok(drafted) => self.complete(drafted, now).await?,
+            Err(reason) => Err(reason),
+        };
+        let drafts = match drafts {
+            Ok(drafts) => drafts,
             Err(reason) => return Ok(Err(reason)),
         };
-        let sealed = self.seal(draft.into_iter().collect());
+        let sealed = self.seal(drafts);
         let own = Own { sealed, release: vec![number], ..Own::default() };
         self.gate.own(own, now).await.map(|_| Ok(()))
     }
 
-    fn seal(&self, mut drafts: Vec<(Draft, Vec<String>)>) -> Vec<Sealed> {
+    /// Seals this event in the place of one of ours, which is withdrawn in the same step; the new one's id, or why not.
+    pub async fn replace(&self, id: Uuid, event: &[u8]) -> Result<Result<Uuid, String>, StoreError> {
+        let now = (self.now)();
+        let bounds = self.gate.rules().bounds;
+        let drafted = Message::read(event).map_err(|error| error.to_string()).and_then(|mut message| {
+            message.links.replaces = Some(id);
+            self.draft_of(message, now, &bounds)
+        });
+        let drafts = match drafted {
+            Ok(drafted) if drafted.is_nothing() => Err("it came from a relay, and is known".into()),
+            Ok(drafted) => self.complete(drafted, now).await?,
+            Err(reason) => Err(reason),
+        };
+        let drafts = match drafts {
+            Ok(drafts) => drafts,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let new = drafts.first().map_or(id, |(draft, _)| draft.header().id);
+        self.gate.own(Own { sealed: self.seal(drafts), ..Own::default() }, now).await?;
+        Ok(Ok(new))
+    }
+
+    /// What is to be sealed: the event, and the withdrawal that belongs to it; or why neither is.
+    async fn complete(&self, drafted: Drafted, now: u64) -> Result<Result<Vec<Prepare>, String>, StoreError> {
+        let Drafted { own, withdraws } = drafted;
+        let mut drafts: Vec<Prepare> = own.into_iter().collect();
+        if let Some((id, reason)) = withdraws {
+            match recall::draft(&self.gate, &self.sealer, id, &reason, now).await? {
+                Ok(withdrawal) => drafts.push((withdrawal, Vec::new())),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        Ok(Ok(drafts))
+    }
+
+    fn seal(&self, mut drafts: Vec<Prepare>) -> Vec<Sealed> {
         let mut sealed = Vec::with_capacity(drafts.len());
         while !drafts.is_empty() {
             let rest = drafts.split_off(drafts.len().min(BATCH));
@@ -164,17 +215,21 @@ impl Intake {
         sealed
     }
 
-    /// The item as an event of ours, with the fields to hide; `None` if it came from a relay and is known; or why it is
+    /// The item as an event of ours, or what it asks for; nothing if it came from a relay and is known; or why it is
     /// none, for a person.
-    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Option<(Draft, Vec<String>)>, String> {
+    fn draft(&self, item: &Bytes, now: u64, bounds: &Bounds) -> Result<Drafted, String> {
         if item.len() > bounds.bytes {
             return Err(format!("{} bytes, more than limits.envelope_bytes = {}", item.len(), bounds.bytes));
         }
-        let mut message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        let message = Message::read(item).map_err(|error: Unreadable| error.to_string())?;
+        self.draft_of(message, now, bounds)
+    }
+
+    fn draft_of(&self, mut message: Message, now: u64, bounds: &Bounds) -> Result<Drafted, String> {
         message.flatten(bounds).map_err(|error| error.to_string())?;
         if let (Some(origin), Some(id)) = (&message.origin, message.id) {
             if self.gate.knows(origin, id) {
-                return Ok(None);
+                return Ok(Drafted::default());
             }
             // Of ours, only this node's memory can be too short. Anybody else's is not ours to seal.
             if *origin != self.sealer.name {
@@ -184,6 +239,14 @@ impl Intake {
                 ));
             }
         }
+        if let Some(id) = message.links.withdraws {
+            let reason = recall::reason(&message);
+            return Ok(Drafted { own: None, withdraws: Some((id, reason)) });
+        }
+        if message.kind == Kind::Withdrawal {
+            return Err("a withdrawal that names no event (relay:withdraws)".into());
+        }
+        let replaces = message.links.replaces;
         let Prepared { message, hide, content, .. } =
             self.sealing.prepare(message).map_err(|unsealable| unsealable.to_string())?;
         let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
@@ -191,7 +254,29 @@ impl Intake {
         header.instance = header.instance.or(self.sealer.instance);
         header.content = content;
         let draft = Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())?;
-        Ok(Some((draft, hide)))
+        if replaces == Some(draft.header().id) {
+            return Err("it has the id of the event that it replaces".into());
+        }
+        let withdraws = replaces.map(|id| (id, recall::REPLACED.to_owned()));
+        Ok(Drafted { own: Some((draft, hide)), withdraws })
+    }
+}
+
+/// An event to be sealed, and the fields to hide of it.
+type Prepare = (Draft, Vec<String>);
+
+/// What becomes of an item.
+#[derive(Default)]
+struct Drafted {
+    /// It is sealed as our own.
+    own: Option<Prepare>,
+    /// An event of ours is withdrawn, for this reason.
+    withdraws: Option<(Uuid, String)>,
+}
+
+impl Drafted {
+    fn is_nothing(&self) -> bool {
+        self.own.is_none() && self.withdraws.is_none()
     }
 }
 

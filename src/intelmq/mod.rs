@@ -14,8 +14,10 @@ mod deliver;
 mod files;
 mod fit;
 mod ingest;
+mod recall;
 mod redis;
 mod tcp;
+mod told;
 mod trouble;
 
 pub use amqp::{AmqpProbe, AmqpSink, AmqpSource, probe as probe_amqp};
@@ -24,6 +26,7 @@ pub use deliver::{Again, Deliver, Outlet, Step};
 pub use files::{FilesSink, FilesSource};
 pub use fit::{Fit, probe_format};
 pub use ingest::{Ingest, Intake, Sealer, Taken as TakenCounts};
+pub use recall::withdraw;
 pub use redis::{Keeps, Probe, RedisSink, RedisSource, probe as probe_redis};
 pub use tcp::{TcpSink, TcpSource, probe_collector, probe_listen};
 pub use trouble::HeldBack;

@@ -18,7 +18,7 @@ use super::slow::LINGER;
 use super::token::TokenKey;
 use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
 use crate::config::Limits;
-use crate::envelope::SeenKey;
+use crate::envelope::{Name, SeenKey};
 
 /// Bytes of whole envelopes in one batch, and of bodies in one frame. Writes of this size cost the least.
 const WHOLE_BYTES: usize = 64 << 10;
@@ -207,6 +207,30 @@ impl Push {
         if let Some(offered) = offered.filter(|offered| offered.as_ref().is_none_or(Outgoing::is_held)) {
             *offered = form;
         }
+    }
+
+    /// These events, by origin and id, are not given any more: neither what was read and not sent, nor what was offered.
+    /// Returns the numbers of those that would have been.
+    pub fn retract(&mut self, gone: impl Fn(&Name, Uuid) -> bool) -> Vec<u64> {
+        let is_gone = |entry: &Outgoing| gone(&entry.origin, entry.id);
+        let mut retracted: Vec<u64> =
+            self.ready.iter().filter(|(_, entry)| is_gone(entry)).map(|(seq, _)| *seq).collect();
+        self.ready.retain(|(_, entry)| !is_gone(entry));
+        self.ready_bytes = self.ready.iter().map(|(_, entry)| entry.bytes.len()).sum();
+        if self.ready.is_empty() {
+            self.sent = self.sent.max(self.read);
+        }
+        for open in self.open.values_mut() {
+            // What is not held is decided anew when it is read again.
+            let held = |entry: &&mut Option<Outgoing>| entry.as_ref().is_some_and(Outgoing::is_held);
+            for (slot, entry) in open.offered.iter_mut().filter(|(_, entry)| held(entry)) {
+                if entry.take_if(|entry| is_gone(entry)).is_some() {
+                    retracted.push(open.slots[usize::from(*slot)]);
+                }
+            }
+        }
+        retracted.sort_unstable();
+        retracted
     }
 
     /// The numbers of entries that the peer asked for and that are to be read again, in the order of its asking.

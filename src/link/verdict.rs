@@ -33,6 +33,8 @@ pub enum Verdict {
     TooBig,
     /// No envelope.
     Malformed,
+    /// Its origin has withdrawn it.
+    Withdrawn,
     /// A rule of ours says no; which one.
     Refused(String),
     /// Not now: offer it again.
@@ -53,6 +55,7 @@ impl Verdict {
             Verdict::BadSignature => "bad-signature",
             Verdict::TooBig => "too-big",
             Verdict::Malformed => "malformed",
+            Verdict::Withdrawn => "withdrawn",
             Verdict::Refused(_) => "refused",
             Verdict::Later => "later",
         }
@@ -62,7 +65,7 @@ impl Verdict {
     pub fn read(text: &str) -> Option<Verdict> {
         use Verdict::{
             Accepted, BadSignature, Completed, Duplicate, FromTheFuture, Later, Loop, Malformed, TooBig, TooOld,
-            UnknownOrigin,
+            UnknownOrigin, Withdrawn,
         };
         if let Some(rule) = text.strip_prefix("refused:") {
             return Some(Verdict::Refused(rule.into()));
@@ -78,6 +81,7 @@ impl Verdict {
             BadSignature,
             TooBig,
             Malformed,
+            Withdrawn,
             Later,
         ];
         plain.into_iter().find(|verdict| verdict.word() == text)

@@ -15,16 +15,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
 use super::beginning::{Beginning, position};
+use super::giving::Giving;
 use super::hello;
 use super::outbox::Outbox;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
 use crate::accept::Gate;
-use crate::envelope::{Sealed, SeenKeys, Verifier};
+use crate::envelope::{Name, Verifier};
 use crate::link::{
     Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Verdict, Violation, decode_length,
 };
-use crate::policy::{Decision, Reason, Terms};
+use crate::policy::{Reason, Terms};
 use crate::store::{Cursor, Entry, Fate, ReadLimit, StoreError};
 
 /// What one step reads of the log.
@@ -175,7 +176,7 @@ pub(super) struct Session<'a> {
     terms: watch::Receiver<Arc<Terms>>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     async fn run<R, W>(
         &mut self,
         mut reader: R,
@@ -192,6 +193,7 @@ impl Session<'_> {
         // One of the two that wait for new terms: this one wakes, and the session's sees to it that they hold.
         let (mut terms, mut resend) = (self.terms.clone(), self.partner.resend.subscribe());
         let mut rosters = gate.watch_roster();
+        let mut withdrawals = gate.store().watch_withdrawals();
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
@@ -248,6 +250,7 @@ impl Session<'_> {
                 _ = resend.changed() => {}
                 _ = rosters.changed() => {}
                 _ = terms.changed() => {}
+                _ = withdrawals.changed() => self.retract().await?,
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
@@ -292,9 +295,10 @@ impl Session<'_> {
         if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
             let through = entries.last().map_or(after, |entry| entry.seq);
+            let giving = self.giving(&entries).await?;
             let mut notes = Vec::with_capacity(entries.len());
             let outgoing = entries.iter().map(|entry| {
-                let (fate, form) = self.decide(entry);
+                let (fate, form) = giving.decide(entry);
                 notes.push((entry.seq, fate));
                 (entry.seq, form)
             });
@@ -320,9 +324,10 @@ impl Session<'_> {
         let entries = self.exchange.gate.store().read(first - 1, AGAIN).await?;
         // What was not read this time is asked for again; what has expired is not given.
         let read = first..=entries.last().map_or(first, |entry| entry.seq.max(first));
+        let giving = self.giving(&entries).await?;
         let mut notes = Vec::new();
         let form = |seq: &u64| {
-            let (fate, form) = self.decide(entries.iter().find(|entry| entry.seq == *seq)?);
+            let (fate, form) = giving.decide(entries.iter().find(|entry| entry.seq == *seq)?);
             notes.push((*seq, fate));
             form
         };
@@ -330,28 +335,6 @@ impl Session<'_> {
         self.note(notes);
         self.link.push.supply(forms, &mut self.link.out);
         Ok(())
-    }
-
-    /// What becomes of an entry, and the form in which the peer may have it; what is withheld is counted.
-    fn decide(&self, entry: &Entry) -> (Fate, Option<Outgoing>) {
-        let terms = self.partner.terms.borrow().clone();
-        let policy = &self.exchange.gate.rules().policy;
-        let decision = policy.shares(&entry.envelope, entry.from.as_ref(), &self.partner.bringer.name, &terms);
-        let decision = if self.tests_only { decision.tests_only(&entry.envelope) } else { decision };
-        let reason = match decision {
-            Decision::Give(grant) => {
-                let form = grant.form(&entry.envelope);
-                if form.bytes().len() <= self.most {
-                    let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
-                    let fate = Fate::Granted { by: grant.by, hidden };
-                    return (fate, Some(outgoing(entry, &form, self.exchange.clock(), now())));
-                }
-                Reason::TooBig
-            }
-            Decision::Withhold(reason) => reason,
-        };
-        *self.partner.traffic().withheld.entry(reason.clone()).or_default() += 1;
-        (Fate::Withheld(reason), None)
     }
 
     /// Before anything is sent or answered: where policy has changed, what is not sent yet is decided anew, what was
@@ -370,7 +353,11 @@ impl Session<'_> {
             let form = self.decide_again(seq).await?;
             self.link.push.reconsider(place, form);
         }
-        // What is to be written, too: but for the few bytes that are encoded, it has not been sent.
+        self.revise_waiting().await
+    }
+
+    /// Decides anew about what is to be written: but for the few bytes that are encoded, it has not been sent.
+    async fn revise_waiting(&mut self) -> Result<(), StoreError> {
         let mut waiting = std::mem::take(self.out.waiting());
         for frame in &mut waiting {
             let mut forms = Vec::new();
@@ -386,10 +373,28 @@ impl Session<'_> {
     /// What becomes of an entry by the terms of now; what has expired meanwhile is not given any more.
     async fn decide_again(&self, seq: u64) -> Result<Option<Outgoing>, StoreError> {
         let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
-        let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| self.decide(entry));
+        let giving = self.giving(&entries).await?;
+        let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| giving.decide(entry));
         let (fate, form) = decided.unzip();
         self.note(fate.map(|fate| (seq, fate)));
         Ok(form.flatten())
+    }
+
+    /// Decides about these entries.
+    fn giving(&self, entries: &[Arc<Entry>]) -> impl Future<Output = Result<Giving<'a>, StoreError>> + use<'a> {
+        Giving::prepare(self.exchange, self.partner, self.most, self.tests_only, entries)
+    }
+
+    /// Something was withdrawn: what of it waits or is offered is not given any more.
+    async fn retract(&mut self) -> Result<(), StoreError> {
+        let (gate, rules) = (&self.exchange.gate, self.exchange.gate.rules());
+        let gone = |origin: &Name, id| {
+            let own = (*origin == rules.me).then_some(&rules.key);
+            own.into_iter().chain(rules.origins.keys(origin)).any(|key| gate.store().is_withdrawn(key, id))
+        };
+        let seqs = self.link.push.retract(gone);
+        self.note(seqs.into_iter().map(|seq| (seq, Fate::Withheld(Reason::Withdrawn))));
+        self.revise_waiting().await
     }
 
     fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
@@ -445,20 +450,6 @@ impl Drop for Session<'_> {
         if let Some(time) = self.again.filter(|_| self.link.push.backlog() != (0, 0)) {
             self.partner.resend.send_modify(|since| *since = Some(since.map_or(time, |since| since.min(time))));
         }
-    }
-}
-
-fn outgoing(entry: &Entry, form: &Sealed, clock: u64, wall: u64) -> Outgoing {
-    let header = form.header();
-    let keys = SeenKeys::of_offer(&header.key, header.id, form.hidden());
-    Outgoing {
-        at: clock - wall.saturating_sub(entry.at).min(1 << 39),
-        own: entry.from.is_none(),
-        key: keys.insert,
-        origin: header.origin.clone(),
-        id: header.id,
-        hidden: keys.hidden,
-        bytes: form.bytes().clone(),
     }
 }
 

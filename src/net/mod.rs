@@ -11,6 +11,7 @@ mod backoff;
 mod beginning;
 mod callers;
 mod drive;
+mod giving;
 mod hello;
 mod notes;
 mod outbox;

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
-use crate::envelope::{Name, Sealed};
-use crate::intelmq::{Again, Intake};
+use crate::envelope::{Key, Name, Sealed};
+use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
-use crate::watch::{self, Act};
+use crate::watch::{self, Act, Recall};
 
 /// How long a door may take for one event: it may be closed, or wait for a queue to get shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,6 +88,20 @@ impl watch::Node for Desk {
         })
     }
 
+    fn recall<'a>(
+        &'a self,
+        recall: &'a Recall,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            match recall {
+                Recall::Withdraw { id, reason } => self.withdraw(*id, reason).await,
+                Recall::Purge(id) => self.purge(*id).await,
+                Recall::Replace { id, event, door } => self.replace(*id, event, door.as_ref()).await,
+            }
+        })
+    }
+
     fn quarantine(
         &self,
         number: u64,
@@ -115,6 +130,50 @@ impl watch::Node for Desk {
 }
 
 impl Desk {
+    async fn withdraw(&self, id: Uuid, reason: &str) -> Result<String, String> {
+        let Core { gate, sealer, .. } = &*self.core;
+        let withdrawal = withdraw(gate, sealer, id, reason, now()).await.map_err(|error| error.to_string())??;
+        Ok(format!("{id} is withdrawn, by {withdrawal}\n{FOLLOWS}"))
+    }
+
+    async fn replace(&self, id: Uuid, event: &str, door: Option<&Name>) -> Result<String, String> {
+        let sources: Vec<(Name, Arc<Intake>)> = lock(&self.hands.0)
+            .iter()
+            .filter_map(|(name, hand)| match hand {
+                Hand::Source(intake) if door.is_none_or(|door| door == name) => Some((name.clone(), intake.clone())),
+                _ => None,
+            })
+            .collect();
+        let names = || sources.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let (door, intake) = match (&*sources, door) {
+            ([one], _) => one,
+            ([], Some(door)) => return Err(format!("there is no door {door} that takes events")),
+            ([], None) => return Err("no door takes events: there is none whose seal would hold for it".into()),
+            (_, _) => return Err(format!("name the door whose seal shall hold for it, --door: {}", names())),
+        };
+        let new = intake.replace(id, event.as_bytes()).await.map_err(|error| error.to_string())??;
+        Ok(format!("{id} is withdrawn, and replaced by {new}, sealed as what {door} takes\n{FOLLOWS}"))
+    }
+
+    async fn purge(&self, id: Uuid) -> Result<String, String> {
+        let gate = &self.core.gate;
+        let rules = gate.rules();
+        let keys: Vec<Key> = rules.origins.all_keys().chain([&rules.key]).copied().collect();
+        let (mut withdrawn, mut purged) = (false, 0);
+        for key in keys.into_iter().filter(|key| gate.store().is_withdrawn(key, id)) {
+            withdrawn = true;
+            purged += gate.purge(&[(key, id)]).await.map_err(|error| error.to_string())?;
+        }
+        match (withdrawn, purged) {
+            (false, _) => Err(format!("{id} is not withdrawn: only what its origin has withdrawn is purged")),
+            (true, 0) => Ok(format!("{id} is withdrawn, and there are no fields of it here")),
+            (true, copies) => Ok(format!(
+                "{id} is purged: {copies} copies; id, header and seal stay. Until the store writes over the place, old \
+                 bytes may be found in its file"
+            )),
+        }
+    }
+
     async fn retry(&self, number: u64, item: Quarantined) -> Result<String, String> {
         let Quarantined { door, held, .. } = item;
         let hand = lock(&self.hands.0).get(&door).cloned();
@@ -134,6 +193,10 @@ impl Desk {
         }
     }
 }
+
+/// What comes of a withdrawal.
+const FOLLOWS: &str = "it is given to nobody any more; peers that may have it are told now, or as soon as they are back: \
+                       there it is not delivered, or, where it was, their doors tell of it if they are set so";
 
 /// What is said of an item that is not there, or not any more.
 const GONE: &str = "is no item in quarantine";

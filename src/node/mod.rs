@@ -170,6 +170,10 @@ impl Node {
         tokio::spawn(chores.in_current_span());
         let notes = node.chores.clone().run_until_cancelled_owned(write_notes(node.core.clone()));
         tokio::spawn(notes.in_current_span());
+        if node.config.store.purge_withdrawn {
+            let purging = node.chores.clone().run_until_cancelled_owned(keep_purged(node.core.clone()));
+            tokio::spawn(purging.in_current_span());
+        }
         info!(listening = ?node.core.net.listening(), "running");
         Ok(node)
     }
@@ -290,6 +294,12 @@ async fn chores(core: Arc<Core>, board: status::Board) {
             }
         }
     }
+}
+
+/// Takes out of the log what is withdrawn.
+async fn keep_purged(core: Arc<Core>) {
+    let reason = core.gate.keep_purged().await;
+    let _ = core.failed.try_send(reason);
 }
 
 /// Writes what was noted, apart from the other chores: expiry may take its time.

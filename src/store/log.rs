@@ -2,8 +2,9 @@
 //!
 //! Owns the form of a chunk (about 32 entries or 64 KiB, compressed together) and reading a run of entries from the
 //! chunks. A chunk lies under the number of its first entry; the next chunk begins with the number after its last.
-//! Readers meet only chunks that never change again ([`super::recent`] has the others), but expiry may take one away
-//! under their hands: that is told apart from damage by the number of the first kept entry.
+//! Readers meet only chunks that never change again ([`super::recent`] has the others; [`super::purge`] changes one while nobody
+//! reads), but expiry may take one away under their hands: that is told apart from damage by the number of the first
+//! kept entry.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,7 +187,7 @@ pub(super) fn read(
 }
 
 /// The chunk that holds this number.
-fn load(tree: &sled::Tree, seq: u64) -> Result<Vec<Arc<Entry>>, StoreError> {
+pub(super) fn load(tree: &sled::Tree, seq: u64) -> Result<Vec<Arc<Entry>>, StoreError> {
     let missing = || StoreError::damaged(format!("entry {seq} of the log is missing"));
     let (key, _) = tree.get_lt(keys::log(seq + 1)).map_err(StoreError::read)?.ok_or_else(missing)?;
     let first = keys::log_first(&key).ok_or_else(missing)?;
@@ -220,6 +221,15 @@ impl Cache {
             chunk.first().is_some_and(|entry| entry.seq <= seq) && chunk.last().is_some_and(|entry| seq <= entry.seq)
         };
         chunks.iter().find(holds).cloned()
+    }
+
+    /// Lets go of the chunks that hold these numbers.
+    pub(super) fn forget(&self, seqs: impl Iterator<Item = u64> + Clone) {
+        let mut chunks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        chunks.retain(|chunk| {
+            let (first, last) = (chunk.first().map_or(0, |entry| entry.seq), chunk.last().map_or(0, |entry| entry.seq));
+            !seqs.clone().any(|seq| (first..=last).contains(&seq))
+        });
     }
 
     fn put(&self, chunk: Vec<Arc<Entry>>) -> Arc<[Arc<Entry>]> {

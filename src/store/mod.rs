@@ -16,6 +16,7 @@ mod log;
 mod open;
 mod pieces;
 mod plan;
+mod purge;
 mod quarantine;
 mod recent;
 mod retention;
@@ -133,6 +134,16 @@ impl Store {
         self.inner.shared.index.known(keys)
     }
 
+    /// Whether the origin with this key has withdrawn this id, as far back as the seen set reaches. Like [`Store::seen`].
+    pub fn is_withdrawn(&self, origin: &Key, id: Uuid) -> bool {
+        self.seen(&SeenKeys::of_withdrawn(origin, id)).is_some()
+    }
+
+    /// Changes when a withdrawal has come into the log.
+    pub fn watch_withdrawals(&self) -> watch::Receiver<u64> {
+        self.inner.shared.withdrawals.subscribe()
+    }
+
     /// The value of a cursor.
     pub async fn cursor(&self, cursor: &Cursor) -> Result<Option<Vec<u8>>, StoreError> {
         let (shared, key) = (self.inner.shared.clone(), keys::cursor(cursor));
@@ -171,6 +182,14 @@ impl Store {
                 return Ok(all);
             }
         }
+    }
+
+    /// Hides every field of the entries with these numbers, where they are; returns how many there were. What a reader
+    /// has taken before, it has.
+    ///
+    /// Cancellation: dropped while it waits for its turn, nothing happens; dropped later, it is done all the same.
+    pub async fn purge(&self, seqs: Vec<u64>) -> Result<u64, StoreError> {
+        self.inner.queue.purge(seqs).await
     }
 
     /// How much is in here.
@@ -368,6 +387,8 @@ pub enum Appended {
     Completed(u64),
     /// We had it, as full or fuller: not stored again.
     Duplicate,
+    /// Its origin has withdrawn it: not stored.
+    Withdrawn,
 }
 
 /// Whose place a cursor marks. Its bytes mean something only to its owner.

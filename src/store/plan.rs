@@ -1,6 +1,6 @@
 //! A plan: what one group of commits will write.
 //!
-//! Owns the final duplicate check, the numbers of new entries, and which values change. It must never write, nor tell
+//! Owns the final check against duplicates and withdrawn ids, the numbers of new entries, and which values change. It must never write, nor tell
 //! anybody what it found: that is for after the disk has it. A plan that cannot be finished or written leaves the
 //! ends in a state that the disk has not, so the writer must not go on after it.
 
@@ -22,7 +22,7 @@ pub(super) struct Ends {
     /// The stored length of `log`, where it is stored already.
     pub(super) log_stored: Option<usize>,
     days: Vec<Day>,
-    compressor: Compressor,
+    pub(super) compressor: Compressor,
     pub(super) ward: Ward,
     pub(super) journal: Journal,
 }
@@ -160,6 +160,12 @@ impl<'a> Plan<'a> {
         if known.is_some_and(|hidden| hidden <= keys.hidden) {
             return Ok(Appended::Duplicate);
         }
+        let header = draft.envelope.header();
+        let withdraws = draft.envelope.withdraws().map(|id| SeenKeys::of_withdrawn(&header.key, id));
+        // Whichever comes first, in one group too. A withdrawal itself stays.
+        if withdraws.is_none() && self.known(&SeenKeys::of_withdrawn(&header.key, header.id)).is_some() {
+            return Ok(Appended::Withdrawn);
+        }
         let seq = self.ends.state.next;
         let Draft { at, from, envelope } = draft;
         let entry = Entry { seq, at, from, completes: known.is_some(), envelope };
@@ -170,6 +176,9 @@ impl<'a> Plan<'a> {
         self.ends.log.push(&entry);
         self.ends.state.next += 1;
         self.remember(&keys, entry.at);
+        if let Some(keys) = withdraws {
+            self.remember(&keys, entry.at);
+        }
         self.entries.push(Arc::new(entry));
         Ok(if known.is_some() { Appended::Completed(seq) } else { Appended::New(seq) })
     }
@@ -243,7 +252,7 @@ impl<'a> Plan<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::{DAY0, sealed};
+    use crate::store::tests::{DAY0, sealed, withdrawal_of};
 
     fn keys(id: u8, also: Option<u8>, hidden: u16) -> SeenKeys {
         SeenKeys { insert: SeenKey([id; 16]), also: also.map(|id| SeenKey([id; 16])), hidden }
@@ -280,6 +289,32 @@ mod tests {
         assert_eq!(append(9, keys(1, Some(2), 1)), Appended::Duplicate, "the best copy under either key counts");
         assert_eq!(append(10, keys(1, Some(2), 0)), Appended::Completed(5));
         assert_eq!(append(11, keys(3, None, 0)), Appended::Duplicate);
+    }
+
+    #[test]
+    fn a_withdrawn_event_is_not_stored_whichever_comes_first() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let index = Index::new();
+        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
+        let append = |plan: &mut Plan<'_>, envelope: &crate::envelope::Sealed| {
+            let draft = Draft { at: DAY0, from: None, envelope: envelope.clone() };
+            let keys = draft.envelope.seen_keys();
+            plan.append(draft, keys).unwrap()
+        };
+        let (first, later, other) = (sealed(1, 10), sealed(2, 10), sealed(3, 10));
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
+        assert_eq!(append(&mut plan, &first), Appended::New(1));
+        assert_eq!(append(&mut plan, &withdrawal_of(&first)), Appended::New(2));
+        assert_eq!(append(&mut plan, &withdrawal_of(&later)), Appended::New(3));
+        assert_eq!(append(&mut plan, &later), Appended::Withdrawn, "in the same group");
+        for (id, mark) in plan.finish().unwrap().ids {
+            index.insert(id, mark);
+        }
+        let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
+        assert_eq!(append(&mut plan, &later), Appended::Withdrawn);
+        assert_eq!(append(&mut plan, &first), Appended::Duplicate);
+        assert_eq!(append(&mut plan, &other), Appended::New(4));
+        assert_eq!(append(&mut plan, &withdrawal_of(&first)), Appended::Duplicate);
     }
 
     #[test]

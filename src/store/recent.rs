@@ -31,6 +31,15 @@ impl Recent {
         }
     }
 
+    /// Puts an entry in the place of the one with its number, if that is in here.
+    pub(super) fn replace(&mut self, entry: &Arc<Entry>) {
+        let place = self.first().and_then(|first| usize::try_from(entry.seq.checked_sub(first)?).ok());
+        if let Some(old) = place.and_then(|place| self.entries.get_mut(place)) {
+            self.bytes = (self.bytes + cost(entry)).saturating_sub(cost(old));
+            *old = entry.clone();
+        }
+    }
+
     /// Lets go of the entries below this number.
     pub(super) fn forget_below(&mut self, seq: u64) {
         while self.first().is_some_and(|first| first < seq) {

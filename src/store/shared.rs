@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) config: config::Store,
     pub(super) index: Index,
     pub(super) head: watch::Sender<u64>,
+    /// Counts withdrawals.
+    pub(super) withdrawals: watch::Sender<u64>,
     /// `None` once closed.
     disk: RwLock<Option<Disk>>,
     recent: RwLock<Recent>,
@@ -87,6 +89,7 @@ impl Shared {
             config,
             index,
             head: watch::Sender::new(ends.state.next - 1),
+            withdrawals: watch::Sender::new(0),
             disk: RwLock::new(Some(disk)),
             recent: RwLock::default(),
             cache: log::Cache::default(),
@@ -183,12 +186,29 @@ impl Shared {
         if entries.is_empty() {
             return;
         }
+        if entries.iter().any(|entry| entry.envelope.withdraws().is_some()) {
+            self.withdrawals.send_modify(|count| *count += 1);
+        }
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             recent.push(entry);
         }
         drop(recent);
         self.head.send_replace(state.next - 1);
+    }
+
+    /// As [`Shared::with_disk`], while nobody else reads it.
+    pub(super) fn with_disk_alone<T>(&self, act: impl FnOnce(&Disk) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        act(disk.as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Shows entries as they are now, and nowhere as they were.
+    pub(super) fn rewrite(&self, entries: &[Arc<Entry>], ends: &Ends) {
+        self.log_bytes.store(ends.state.log_bytes, Ordering::Relaxed);
+        self.cache.forget(entries.iter().map(|entry| entry.seq));
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().for_each(|entry| recent.replace(entry));
     }
 
     /// Hides what expires.

@@ -28,6 +28,14 @@ pub(super) fn sealed(number: u64, size: usize) -> Sealed {
     MADE.lock().unwrap().entry((number, size)).or_insert_with(|| seal(number, size)).clone()
 }
 
+/// The withdrawal of an event that [`sealed`] has made.
+pub(super) fn withdrawal_of(event: &Sealed) -> Sealed {
+    let header = event.header().withdrawal(Uuid::from_u128(!event.header().id.as_u128()), DAY0);
+    let draft =
+        envelope::Draft::new(header, vec![("reason".into(), "\"x\"".into())], &envelope::Bounds::default()).unwrap();
+    envelope::seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut ChaCha8Rng::seed_from_u64(1)).remove(0)
+}
+
 fn seal(number: u64, size: usize) -> Sealed {
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut raw = vec![0; size];
@@ -712,4 +720,86 @@ async fn a_start_that_did_not_come_to_its_end_is_begun_again() {
     std::fs::write(dir.path().join("sled.new/db"), b"half").unwrap();
     assert_eq!(open(&dir).await.head(), 0);
     assert!(!dir.path().join("sled.new").exists());
+}
+
+#[tokio::test]
+async fn what_is_purged_is_nowhere_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &config()).await.unwrap();
+    for number in 1..=70 {
+        store.commit(Commit { entries: vec![draft(number, 300)], ..Commit::default() }).await.unwrap();
+    }
+    let all = ReadLimit { entries: 100, bytes: usize::MAX };
+    let before = store.read(0, all).await.unwrap();
+    // In a full chunk, in the one that is being filled, and one that is not there.
+    assert_eq!(store.purge(vec![70, 3, 999, 5]).await.unwrap(), 3);
+    let check = |after: &[Arc<Entry>]| {
+        assert_eq!(after.len(), 70);
+        for (old, new) in before.iter().zip(after) {
+            let (copy, is_purged) = (&new.envelope, [3, 5, 70].contains(&new.seq));
+            assert_eq!((old.seq, old.at, &old.from), (new.seq, new.at, &new.from));
+            assert_eq!(copy.header(), old.envelope.header());
+            assert_eq!(copy.hidden() == 3, is_purged, "{}", new.seq);
+            assert_eq!(copy.bytes() == old.envelope.bytes(), !is_purged);
+            let again = envelope::Envelope::decode(copy.bytes().clone(), &envelope::Bounds::default()).unwrap();
+            envelope::Verifier::new(1).open(again).expect("the seal holds");
+        }
+    };
+    check(&store.read(0, all).await.unwrap());
+    // The chunk that was being filled goes on.
+    store.commit(Commit { entries: vec![draft(71, 300)], ..Commit::default() }).await.unwrap();
+    assert_eq!(store.purge(vec![70]).await.unwrap(), 1, "again: nothing changes");
+    store.close().await;
+    drop(store);
+    let store = Store::open(dir.path(), &config()).await.unwrap();
+    let mut after = store.read(0, all).await.unwrap();
+    while after.len() < 71 {
+        after.extend(store.read(after.len() as u64, all).await.unwrap());
+    }
+    assert_eq!(after.pop().unwrap().envelope.hidden(), 0);
+    check(&after);
+    // No value that the store can reach has it; what sled has freed is no value any more.
+    let secret = before[2].envelope.field("raw").unwrap().to_owned();
+    let text = |entry: &Arc<Entry>| entry.envelope.bytes().windows(secret.len()).any(|part| part == secret.as_bytes());
+    assert!(before.iter().any(text) && !after.iter().any(text));
+}
+
+/// What `purge` cannot promise: sled writes elsewhere, and frees the old place. In a small store it is soon used again.
+#[tokio::test]
+async fn what_was_purged_is_written_over_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &config()).await.unwrap();
+    let mut number = 0;
+    let mut store_some = async |count: u64| {
+        for _ in 0..count {
+            number += 1;
+            store.commit(Commit { entries: vec![draft(number, 1000)], ..Commit::default() }).await.unwrap();
+        }
+    };
+    store_some(40).await;
+    // Entries are compressed: this part of them is what can be searched for.
+    let old = store.inner.shared.with_disk(|disk| pieces::get(disk.tree(), &keys::log(1))).unwrap().unwrap();
+    let part = &old[200..264];
+    let is_there = || {
+        let mut all = Vec::new();
+        files(dir.path(), &mut all);
+        let has_it = |file: Vec<u8>| file.windows(part.len()).any(|window| window[0] == part[0] && window == part);
+        all.into_iter().any(|path| has_it(std::fs::read(path).unwrap()))
+    };
+    assert!(is_there(), "the search finds it");
+    store.purge(vec![3]).await.unwrap();
+    for _ in 0..40 {
+        if !is_there() {
+            return;
+        }
+        store_some(200).await;
+    }
+    panic!("it is still in the store's files");
+}
+
+fn files(folder: &Path, all: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, all) } else { all.push(path) }
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::unconstrained;
 
 use super::plan::{Ends, Plan};
+use super::purge;
 use super::retention::{self, Expired};
 use super::{Appended, Commit, Shared, StoreError};
 
@@ -43,6 +44,7 @@ struct Job {
 
 enum Work {
     Commit(Commit, oneshot::Sender<Result<Vec<Appended>, StoreError>>),
+    Purge(Vec<u64>, oneshot::Sender<Result<u64, StoreError>>),
     Expire(u64, oneshot::Sender<Result<Expired, StoreError>>),
 }
 
@@ -69,6 +71,11 @@ impl Queue {
     /// Hands in one step of expiry and waits for the answer.
     pub(super) async fn expire(&self, now: u64) -> Result<Expired, StoreError> {
         self.ask(0, |reply| Work::Expire(now, reply)).await
+    }
+
+    /// Hands in a purge and waits for the answer.
+    pub(super) async fn purge(&self, seqs: Vec<u64>) -> Result<u64, StoreError> {
+        self.ask(0, |reply| Work::Purge(seqs, reply)).await
     }
 
     /// No job comes after this; the writer ends when it has done those that wait.
@@ -144,6 +151,9 @@ impl Writer {
                 Work::Expire(now, reply) => {
                     // Whoever asked may have gone; what is done is done.
                     let _ = reply.send(self.expire(now));
+                }
+                Work::Purge(seqs, reply) => {
+                    let _ = reply.send(self.purge(&seqs));
                 }
                 Work::Commit(commit, reply) => {
                     let group = self.gather(Asked { commit, after: job.after, reply, _room: job.room });
@@ -245,6 +255,21 @@ impl Writer {
                 }
                 shared.publish(planned.ids, planned.entries, &self.ends);
                 Ok(answers)
+            })())
+        })
+    }
+
+    fn purge(&mut self, seqs: &[u64]) -> Result<u64, StoreError> {
+        let shared = self.shared.clone();
+        shared.usable()?;
+        // Nobody else reads meanwhile: who has half of a chunk would meet the other half of another.
+        shared.with_disk_alone(|disk| {
+            shared.room(disk, 0)?;
+            shared.stop_on_error((|| {
+                let purge = purge::plan(disk.tree(), &mut self.ends, seqs)?;
+                disk.write(purge.batch)?;
+                shared.rewrite(&purge.entries, &self.ends);
+                Ok(purge.entries.len() as u64)
             })())
         })
     }

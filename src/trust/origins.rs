@@ -89,6 +89,12 @@ impl Origins {
         configured.into_iter().chain(member.map(|held| &held.key).filter(move |key| Some(*key) != configured))
     }
 
+    /// Every key of every origin.
+    pub fn all_keys(&self) -> impl Iterator<Item = &Key> {
+        let members = self.roster.iter().flat_map(|roster| &roster.roster().members);
+        self.configured.values().chain(members.flat_map(|member| &member.keys).map(|held| &held.key))
+    }
+
     /// What the roster says of this name, if it speaks of the same node as the configuration.
     fn member(&self, name: &Name) -> Option<&Member> {
         let member = self.roster.as_ref()?.roster().member(name)?;

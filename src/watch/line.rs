@@ -2,17 +2,18 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use uuid::Uuid;
 
 use super::question::{Form, Seen};
 use crate::envelope::{CyCat, Field, Shape};
 use crate::store::{Entry, Held, Quarantined};
 
-/// The lines that an entry is.
-pub(super) fn entry(entry: &Entry, form: Form) -> Vec<String> {
+/// The lines that an entry is. `withdrawn`: its origin has withdrawn it.
+pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
     match form {
-        Form::Line => vec![one(entry)],
-        Form::Full => full(entry),
-        Form::Json(shape) => vec![entry.envelope.write(shape)],
+        Form::Line => vec![one(entry, withdrawn)],
+        Form::Full => full(entry, withdrawn),
+        Form::Json(shape) => vec![entry.envelope.write_marked(shape, withdrawn)],
         Form::Sealed => {
             let envelope = BASE64.encode(entry.envelope.bytes());
             let seen = Seen { seq: entry.seq, from: entry.from.clone(), envelope };
@@ -23,16 +24,18 @@ pub(super) fn entry(entry: &Entry, form: Form) -> Vec<String> {
 }
 
 /// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
-fn one(entry: &Entry) -> String {
+fn one(entry: &Entry, withdrawn: bool) -> String {
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let hidden = match envelope.hidden() {
         0 => String::new(),
         hidden => format!(", {hidden} hidden"),
     };
+    let withdrawn = if withdrawn { ", withdrawn" } else { "" };
+    let relations: String = relations(entry).map(|(word, id)| format!(", {word} {id}")).collect();
     let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
     let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
     clean(&format!(
-        "{} {} {} {} {} {} {} ({} fields{hidden})",
+        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{relations})",
         entry.seq,
         time(entry.at),
         CyCat(header),
@@ -48,7 +51,14 @@ fn way(entry: &Entry) -> String {
     entry.envelope.path().iter().map(|name| format!("!{name}")).collect()
 }
 
-fn full(entry: &Entry) -> Vec<String> {
+/// What it says of other events.
+fn relations(entry: &Entry) -> impl Iterator<Item = (&'static str, Uuid)> {
+    let links = &entry.envelope.header().links;
+    let both = [("withdraws", entry.envelope.withdraws()), ("replaces", links.replaces)];
+    both.into_iter().filter_map(|(word, id)| Some((word, id?)))
+}
+
+fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let mut lines = vec![
         format!("id        {}", CyCat(header)),
@@ -61,6 +71,10 @@ fn full(entry: &Entry) -> Vec<String> {
         format!("type      {} ({})", header.kind.as_str(), header.format),
         format!("tlp       {}", header.tlp.map_or("none: policy.default_tlp", |tlp| tlp.as_str())),
     ];
+    if withdrawn {
+        lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
+    }
+    lines.extend(relations(entry).map(|(word, id)| format!("{word:<9} {id}")));
     if !header.to.is_empty() {
         lines.push(format!("to        {}", header.to.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ")));
     }

@@ -27,10 +27,10 @@ use crate::config::Config;
 use crate::envelope::Name;
 use crate::store::{Reader, Store};
 
-pub use question::{Act, Ask, Filter, Form, Question, Seen};
+pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
 
-/// Longest question: one that brings a roster.
-const MOST: u64 = 2 << 20;
+/// Longest question: it may hold an event, escaped, or a roster.
+const MOST: u64 = 4 << 20;
 /// Questions that are answered at once.
 const AT_ONCE: usize = 32;
 
@@ -47,6 +47,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Takes a signed roster, whose bytes these are; what follows, a line each, or why not, for a person.
     fn publish(&self, roster: Vec<u8>) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
+
+    /// Withdraws an event; what follows, or why not, for a person.
+    fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -175,7 +178,7 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_)) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_)) {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

@@ -1,6 +1,7 @@
 //! The questions, and how the log answers them.
 
 use std::io;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -64,6 +65,8 @@ pub enum Ask {
     Roster,
     /// A signed roster, in base64, is to hold.
     Publish(String),
+    /// An event of our own no longer holds.
+    Recall(Recall),
     /// What became of an event for each peer and door.
     Why {
         /// Its id.
@@ -85,11 +88,35 @@ pub enum Act {
     Drop,
 }
 
+/// What is done with an event that no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recall {
+    /// It is withdrawn.
+    Withdraw {
+        /// Its id.
+        id: Uuid,
+        /// Why, for those who have it.
+        reason: String,
+    },
+    /// Its fields leave the log.
+    Purge(Uuid),
+    /// Another takes its place.
+    Replace {
+        /// Its id.
+        id: Uuid,
+        /// The new one, as a door would take it.
+        event: String,
+        /// The door whose seal holds for it; none: the only one there is.
+        door: Option<Name>,
+    },
+}
+
 /// Which entries; every part that is there must fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
-    /// The message's id.
+    /// The message's id, or that of a message which it withdraws or replaces.
     pub id: Option<Uuid>,
     /// The peer that brought it.
     pub peer: Option<Name>,
@@ -129,7 +156,9 @@ pub struct Seen {
 impl Filter {
     fn admits(&self, entry: &Entry) -> bool {
         let header = entry.envelope.header();
-        self.id.is_none_or(|id| id == header.id)
+        // With an event goes what says of it that it no longer holds.
+        let links = [entry.envelope.withdraws(), header.links.replaces];
+        self.id.is_none_or(|id| id == header.id || links.contains(&Some(id)))
             && self.peer.as_ref().is_none_or(|peer| entry.from.as_ref() == Some(peer))
             && self.origin.as_ref().is_none_or(|origin| *origin == header.origin)
             && self.kind.is_none_or(|kind| kind == header.kind)
@@ -169,6 +198,18 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             Err(error) => say(out, '!', &error.to_string()).await,
         },
         Ask::Publish(roster) => publish(roster, node, out).await,
+        Ask::Recall(recall) => match node {
+            Some(node) => match node.recall(recall).await {
+                Ok(done) => {
+                    for text in done.lines() {
+                        say(out, '=', text).await?;
+                    }
+                    Ok(())
+                }
+                Err(reason) => say(out, '!', &line::clean(&reason)).await,
+            },
+            None => say(out, '!', NOT_RUNNING).await,
+        },
         Ask::Why { id, peer, file } => {
             let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers };
             explain(&why, question.form, out).await
@@ -215,7 +256,8 @@ async fn log<W: AsyncWrite + Unpin>(
             continue;
         };
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
-            for line in line::entry(entry, form) {
+            let header = entry.envelope.header();
+            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id)) {
                 say(out, '=', &line).await?;
             }
         }
@@ -229,7 +271,6 @@ async fn log<W: AsyncWrite + Unpin>(
 
 async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) -> io::Result<()> {
     let mut entries = Vec::new();
-    let filter = Filter { id: Some(why.id), ..Filter::default() };
     let (first, end) = (why.store.first() - 1, why.store.head());
     let mut at = first;
     while at < end && entries.len() < why::MOST {
@@ -238,7 +279,8 @@ async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) 
             Err(error) => return say(out, '!', &StoreError::to_string(&error)).await,
         };
         let Some(last) = step.last().map(|entry| entry.seq) else { break };
-        entries.extend(step.into_iter().filter(|entry| filter.admits(entry)).take(why::MOST - entries.len()));
+        let has_id = |entry: &Arc<Entry>| entry.envelope.header().id == why.id;
+        entries.extend(step.into_iter().filter(has_id).take(why::MOST - entries.len()));
         at = last;
         say(out, '%', &format!("{}/{}", at.min(end) - first, end - first)).await?;
     }

@@ -76,7 +76,7 @@ impl Why<'_> {
                 }
                 of_entry.push(self.answer(Some(entry), reader, told));
             }
-            answers.push((Some(headline(entry)), of_entry));
+            answers.push((Some(self.headline(entry)), of_entry));
         }
         let refusals: Vec<Answer> = by_id.iter().filter_map(|note| self.refusal(note)).collect();
         if !refusals.is_empty() {
@@ -163,7 +163,8 @@ impl Why<'_> {
         };
         match &answer.fate {
             Fate::Told(verdict) => {
-                if told.fate != "given" {
+                // Later: it saw the id, and was not given the event.
+                if told.fate != "given" && *verdict != Verdict::Later {
                     told.text = format!("given before; now {}", told.text);
                     told.fate = "given";
                 }
@@ -195,6 +196,7 @@ impl Why<'_> {
             Fate::Withheld(reason) => self.withheld(reason),
             Fate::Before => Told::new("before", "not given: it was there before the peer's first contact"),
             Fate::Delivered => Told::new("delivered", "delivered"),
+            Fate::NotFor(Part::Withdrawn) => Told::new("withdrawn", "not given: its origin has withdrawn it"),
             Fate::NotFor(part) => {
                 let (word, text) = part_of(*part);
                 let mut told = Told::new("not-for-it", &format!("not for this door: {text}"));
@@ -292,6 +294,20 @@ impl Why<'_> {
         Some(answer)
     }
 
+    fn is_withdrawn(&self, entry: &Entry) -> bool {
+        let header = entry.envelope.header();
+        self.store.is_withdrawn(&header.key, header.id)
+    }
+
+    fn headline(&self, entry: &Entry) -> String {
+        let header = entry.envelope.header();
+        let from = entry.from.as_ref().map_or("our own IntelMQ".into(), |peer| format!("peer {peer}"));
+        let fuller = if entry.completes { ", a fuller copy" } else { "" };
+        let withdrawn = if self.is_withdrawn(entry) { ", withdrawn" } else { "" };
+        let (number, id) = (entry.seq, CyCat(header));
+        clean(&format!("{id} number {number}{fuller}{withdrawn}, stored {} from {from}", rfc3339(entry.at)))
+    }
+
     fn rule(&self, rule: &RuleId) -> String {
         format!("{rule} ({}:{})", self.file, rule.line)
     }
@@ -310,6 +326,7 @@ impl Why<'_> {
             ("stored", json!(entry.map(|entry| rfc3339(entry.at)))),
             ("from", json!(entry.and_then(|entry| entry.from.as_ref()))),
             ("completes", json!(entry.map(|entry| entry.completes))),
+            ("withdrawn", json!(entry.filter(|entry| self.is_withdrawn(entry)).map(|_| true))),
             ("reader", json!(kind)),
             ("name", json!(reader.name())),
             ("fate", json!(told.fate)),
@@ -367,12 +384,8 @@ fn part_of(part: Part) -> (&'static str, &'static str) {
         Part::Origins => ("origins", "`origins` of its events does not name it"),
         Part::Formats => ("formats", "`formats` of its events does not name it"),
         Part::Tags => ("tags", "`tags` of its events names none of its tags"),
+        Part::Withdrawals => ("withdrawals", "`withdrawals` of its events is \"none\""),
+        Part::NotGiven => ("not-given", "it withdraws an event that this door has not given"),
+        Part::Withdrawn => ("withdrawn", "its origin has withdrawn it"),
     }
-}
-
-fn headline(entry: &Entry) -> String {
-    let from = entry.from.as_ref().map_or("our own IntelMQ".into(), |peer| format!("peer {peer}"));
-    let fuller = if entry.completes { ", a fuller copy" } else { "" };
-    let (number, id) = (entry.seq, CyCat(entry.envelope.header()));
-    clean(&format!("{id} number {number}{fuller}, stored {} from {from}", rfc3339(entry.at)))
 }

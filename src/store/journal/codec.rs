@@ -281,7 +281,17 @@ impl<'a> Input<'a> {
 
     fn fate(&mut self, tag: u8, rule: Option<Arc<RuleId>>) -> Option<Fate> {
         let (number, word) = (self.number()?, self.text()?);
-        let parts = [Part::Own, Part::Completions, Part::Types, Part::Origins, Part::Formats, Part::Tags];
+        let parts = [
+            Part::Own,
+            Part::Completions,
+            Part::Types,
+            Part::Origins,
+            Part::Formats,
+            Part::Tags,
+            Part::Withdrawals,
+            Part::NotGiven,
+            Part::Withdrawn,
+        ];
         Some(match tag {
             0 => Fate::Granted { by: rule, hidden: number.try_into().ok()? },
             1 => Fate::Withheld(Reason::read(word, rule)?),

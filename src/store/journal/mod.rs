@@ -2,7 +2,8 @@
 //!
 //! Owns its two shelves of chunks, how much they may hold, and what goes when. Notes on entries go with the log's
 //! oldest entries; notes by id, which are about what is not in the log, after as many days. Both are bounded in
-//! size, the oldest go first: the journal explains, and nothing may wait for it or depend on it.
+//! size, the oldest go first: the journal explains, and nothing may wait for it or depend on it. Where it has
+//! forgotten who was given what is withdrawn, the rules of today say who is told.
 //!
 //! A chunk lies under the log's head at the time when it was begun, and a number: so its notes are about entries up
 //! to the next chunk's, and who looks for a later entry begins there.
@@ -94,6 +95,12 @@ pub enum Part {
     Formats,
     /// `tags`
     Tags,
+    /// `withdrawals`: the door tells of none.
+    Withdrawals,
+    /// It withdraws an event that the door has not given.
+    NotGiven,
+    /// Its origin has withdrawn it.
+    Withdrawn,
 }
 
 /// A note on entries with numbers in a row.
