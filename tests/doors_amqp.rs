@@ -590,7 +590,8 @@ async fn intelmq_itself_writes_and_reads(behind: &mut Behind) {
         assert!(bot.wait().unwrap().success());
         let got = pipeline(&["receive", "bot-queue", "1200"]).wait_with_output().unwrap();
         assert!(got.status.success());
-        for node in [&a, &b] {
+        for (node, peer) in [(&a, "cert-b"), (&b, "cert-a")] {
+            node.linked(peer);
             let found = node.expect(0, &["check"]);
             assert!(found.contains("RabbitMQ, queue"), "{found}");
         }

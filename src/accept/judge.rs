@@ -354,7 +354,7 @@ mod tests {
             ("cert-at", 1, Some(EVENT), &[1, 2], Verdict::Accepted),
             ("cert-ee", 2, Some(EVENT), &[1], foreign.clone()),
             ("cert-ee", 2, Some(EVENT), &[9], foreign),
-            ("cert-at", 2, Some(EVENT), &[1], Verdict::UnknownOrigin),
+            ("cert-at", 2, Some(EVENT), &[1], Verdict::Refused("other-key".into())),
             ("cert-at", 1, None, &[], Verdict::Malformed),
         ] {
             assert_eq!(ask(origin, key, of, known), expected, "{origin} {key} {of:?} {known:?}");
