@@ -132,6 +132,7 @@ impl Exchange {
             tests_only: theirs.test,
             again: None,
             terms: partner.terms.subscribe(),
+            withdrawals: store.watch_withdrawals(),
         };
         session.run(reader, writer, buffer, first).await
     }
@@ -174,6 +175,8 @@ pub(super) struct Session<'a> {
     again: Option<u64>,
     /// What it may have, as far as that was looked at.
     terms: watch::Receiver<Arc<Terms>>,
+    /// What was withdrawn, as far as that was looked at.
+    withdrawals: watch::Receiver<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -190,10 +193,9 @@ impl<'a> Session<'a> {
     {
         let gate = &self.exchange.gate;
         let (mut head, mut decided) = (gate.store().watch_head(), gate.watch_decided());
-        // One of the two that wait for new terms: this one wakes, and the session's sees to it that they hold.
-        let (mut terms, mut resend) = (self.terms.clone(), self.partner.resend.subscribe());
-        let mut rosters = gate.watch_roster();
-        let mut withdrawals = gate.store().watch_withdrawals();
+        // Of the two that wait for new terms and for withdrawals these wake; the session's see to it that they hold.
+        let (mut terms, mut withdrawals) = (self.terms.clone(), self.withdrawals.clone());
+        let (mut resend, mut rosters) = (self.partner.resend.subscribe(), gate.watch_roster());
         let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
@@ -236,24 +238,27 @@ impl<'a> Session<'a> {
                     unflushed = writing;
                 }
                 Some(decided) = commits.next() => {
-                    let (bytes, verdicts) = decided?;
-                    self.undecided -= bytes;
-                    let all_new = verdicts.iter().all(|(_, verdict)| verdict.is_new());
-                    self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
-                    if !all_new {
-                        // The commit told the others of what is new; only now may they have what was bad here.
-                        gate.announce();
-                    }
+                    self.decided(decided?);
                 }
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
                 _ = rosters.changed() => {}
                 _ = terms.changed() => {}
-                _ = withdrawals.changed() => self.retract().await?,
+                _ = withdrawals.changed() => {}
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut pause => {}
             }
+        }
+    }
+
+    fn decided(&mut self, (bytes, verdicts): Decided) {
+        self.undecided -= bytes;
+        let all_new = verdicts.iter().all(|(_, verdict)| verdict.is_new());
+        self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
+        if !all_new {
+            // The commit told the others of what is new; only now may they have what was bad here.
+            self.exchange.gate.announce();
         }
     }
 
@@ -337,12 +342,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Before anything is sent or answered: where policy has changed, what is not sent yet is decided anew, what was
-    /// offered and not asked for too.
+    /// Before anything is sent or answered: where policy has changed, or something was withdrawn, what is not sent yet is
+    /// decided anew, what was offered and not asked for too.
     async fn keep_to_terms(&mut self) -> Result<(), StoreError> {
         while self.terms.has_changed().unwrap_or(false) {
             self.terms.mark_unchanged();
             self.reconsider().await?;
+        }
+        if self.withdrawals.has_changed().unwrap_or(false) {
+            self.withdrawals.mark_unchanged();
+            self.retract().await?;
         }
         Ok(())
     }
