@@ -297,15 +297,21 @@ async fn what_is_withdrawn_while_the_door_waits_is_not_given() {
     assert_eq!(why(&node, &first.header().id.to_string(), "to-in")["fate"], "withdrawn");
 }
 
-/// What was offered and not fetched when the withdrawal came.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_offered_is_not_given_any_more() {
+/// A node between cert-m, which brings, and cert-n, which gets everything from the beginning.
+async fn between_hands() -> (Relay, Hand, Hand) {
     let mut node = Relay::init("cert-c");
     let (mut brings, mut gets) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
     node.start();
     brings.link(&node).await;
     gets.link_from(&node, From::All).await;
     assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    (node, brings, gets)
+}
+
+/// What was offered and not fetched when the withdrawal came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_offered_is_not_given_any_more() {
+    let (node, mut brings, mut gets) = between_hands().await;
     let ours = secret("cert-m");
     let event = sealed(&ours, "cert-m", 1, |header| header.tlp = Some(Tlp::Clear));
     assert_eq!(brings.give(&[by(&event, &[])]).await, [Verdict::Accepted]);
@@ -395,12 +401,7 @@ async fn in_both_orders_and_by_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_given_an_event_is_told_whatever_the_rules_are_today() {
-    let mut node = Relay::init("cert-c");
-    let (mut brings, mut gets) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
-    node.start();
-    brings.link(&node).await;
-    gets.link_from(&node, From::All).await;
-    assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    let (node, mut brings, mut gets) = between_hands().await;
     let ours = secret("cert-m");
     let [before, after] = [1, 2].map(|number| sealed(&ours, "cert-m", number, |header| header.tlp = Some(Tlp::Clear)));
     let withdrawals = [&before, &after].map(|event| withdrawal(&ours, "cert-m", event));
@@ -439,12 +440,7 @@ async fn offered(hand: &mut Hand, most: usize) -> Vec<Uuid> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_have_an_event_never_sees_its_id() {
-    let mut node = Relay::init("cert-c");
-    let (mut brings, mut gets) = (Hand::listed_by(&node, "cert-m"), Hand::listed_by(&node, "cert-n"));
-    node.start();
-    brings.link(&node).await;
-    gets.link_from(&node, From::All).await;
-    assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    let (node, mut brings, mut gets) = between_hands().await;
     let ours = secret("cert-m");
     let event = |number, tlp| sealed(&ours, "cert-m", number, |header| header.tlp = Some(tlp));
     let (amber, clear, last) = (event(1, Tlp::Amber), event(2, Tlp::Clear), event(3, Tlp::Clear));

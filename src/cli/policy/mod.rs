@@ -19,7 +19,7 @@ use crate::policy::{Decision, Policy, Reason, RuleId, Terms};
 use crate::watch::{Ask, Filter, Form, Question, Seen};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -130,16 +130,12 @@ impl<W: Write> Trial<'_, W> {
         }
         let told = Told::of(decision, envelope);
         if self.json {
-            let object = json!({
-                "number": number,
-                "id": envelope.header().id,
-                "origin": envelope.header().origin,
-                "given": told.given,
-                "reason": told.reason,
-                "rule": told.rule.map(|rule| &rule.label),
-                "line": told.rule.map(|rule| rule.line),
-                "hidden": told.hidden,
-            });
+            let header = envelope.header();
+            let mut object = json!({ "number": number, "id": header.id, "origin": header.origin });
+            // An object, as it stands above.
+            if let Some(members) = object.as_object_mut() {
+                members.extend(told.members());
+            }
             return writeln!(self.out, "{object}");
         }
         let (kind, address) = (plain(envelope, "classification.type"), plain(envelope, "source.ip"));
@@ -177,6 +173,19 @@ impl<'a> Told<'a> {
                 Told { given: false, reason: Some(reason.to_string()), rule: reason.rule(), hidden: Vec::new() }
             }
         }
+    }
+
+    /// The same for programs.
+    fn members(&self) -> Map<String, Value> {
+        let rule = |part: fn(&RuleId) -> Value| self.rule.map_or(Value::Null, part);
+        let members = [
+            ("given", json!(self.given)),
+            ("reason", json!(self.reason)),
+            ("rule", rule(|rule| json!(rule.label))),
+            ("line", rule(|rule| json!(rule.line))),
+            ("hidden", json!(self.hidden)),
+        ];
+        members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 
@@ -250,7 +259,7 @@ struct Change {
 
 impl Change {
     /// Counts what changes for an event, and tells it.
-    fn look(&mut self, seen: &Seen, envelope: &Envelope) -> Option<serde_json::Value> {
+    fn look(&mut self, seen: &Seen, envelope: &Envelope) -> Option<Value> {
         let decisions = [&self.old, &self.new].map(|side| side.ask(seen, envelope, &self.peer));
         let [old, new] = &decisions;
         let [old, new] = [old, new].map(|decision| decision.as_ref().map(|decision| Told::of(decision, envelope)));
@@ -270,16 +279,10 @@ fn form<'a>(told: &'a Option<Told<'_>>) -> Option<&'a [&'a str]> {
     told.as_ref().filter(|told| told.given).map(|told| told.hidden.as_slice())
 }
 
-fn side(told: Option<Told<'_>>) -> serde_json::Value {
+fn side(told: Option<Told<'_>>) -> Value {
     match told {
         None => json!({ "given": false, "reason": "no-peer" }),
-        Some(told) => json!({
-            "given": told.given,
-            "reason": told.reason,
-            "rule": told.rule.map(|rule| &rule.label),
-            "line": told.rule.map(|rule| rule.line),
-            "hidden": told.hidden,
-        }),
+        Some(told) => Value::Object(told.members()),
     }
 }
 
