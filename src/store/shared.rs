@@ -174,7 +174,7 @@ impl Shared {
         self.disk.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Shows what has become durable. The head moves last: who sees it move can read up to it.
+    /// Shows what has become durable. The head moves behind what it counts: who sees it move can read up to it.
     pub(super) fn publish(&self, ids: Vec<(Id, Mark)>, entries: Vec<Arc<Entry>>, ends: &Ends) {
         let Ends { state, ward, journal, .. } = ends;
         for (id, mark) in ids {
@@ -186,15 +186,17 @@ impl Shared {
         if entries.is_empty() {
             return;
         }
-        if entries.iter().any(|entry| entry.envelope.withdraws().is_some()) {
-            self.withdrawals.send_modify(|count| *count += 1);
-        }
+        let withdraws = entries.iter().any(|entry| entry.envelope.withdraws().is_some());
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             recent.push(entry);
         }
         drop(recent);
         self.head.send_replace(state.next - 1);
+        if withdraws {
+            // After the head: whoever is woken by it reads the log up to there, and is not woken again.
+            self.withdrawals.send_modify(|count| *count += 1);
+        }
     }
 
     /// As [`Shared::with_disk`], while nobody else reads it.
