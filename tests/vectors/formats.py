@@ -1,0 +1,413 @@
+"""Of the second implementation (verify.py): envelopes, rosters and frames, as docs/protocol.md has them.
+
+What comes to a format later is a row in a table (HEADER, MEMBER, FRAMES …), and a reader of what stands there.
+"""
+
+import datetime
+import hashlib
+import json
+import re
+import uuid
+
+import cbor2
+from strict import ARRAY, BYTES, MAP, TEXT, Cbor, Refused, is_json, is_key, is_x25519, name, need, octets, one_of, record
+from strict import text, uint, verifies, whole
+
+SEAL = b"intelmq-relay/1 seal"
+ENVELOPE = b"intelmq-relay/1 envelope"
+CONTENT_ID = b"intelmq-relay/1 content id"
+ROSTER = b"intelmq-relay/1 roster"
+MIB = 1 << 20
+
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def u32(number):
+    return number.to_bytes(4, "big")
+
+
+# ----------------------------------------------------------------------------------------------------- §1 the envelope
+
+LINE = text(0, 1024)
+LINES = lambda cbor: cbor.list(LINE, 256)
+
+LINKS = {
+    "parent": (LINE, False),
+    "related": (LINES, False),
+    "group": (LINES, False),
+    "alternate": (LINES, False),
+    "replaces": (octets(16), False),
+    "withdraws": (octets(16), False),
+}
+
+
+def tlp(cbor):
+    label = cbor.text()
+    cbor.need(label in ("CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"), f"{label!r} is no TLP label")
+    return label
+
+
+def extensions(cbor):
+    found = {}
+    for key, value in cbor.map().items():
+        need(re.fullmatch(r"x-.+|[^:]+:.+", key, re.S), f"extension key {key!r} is neither x-… nor prefix:key")
+        found[key] = whole(value.data, cbor.what, LINE)
+        need(is_json(found[key]), f"extension's value of {key!r} is not JSON")
+    cbor.need(len(found) <= 256, "too many entries")
+    return found
+
+
+def left_out(cbor):
+    keys = LINES(cbor)
+    need(all(key.startswith("feed.") for key in keys), "only feed.* may be left out of a content id")
+    return keys
+
+
+HEADER = {
+    "v": (uint, True),
+    "id": (octets(16), True),
+    "origin": (name, True),
+    "key": (octets(32), True),
+    "org": (octets(16), False),
+    "instance": (octets(16), False),
+    "time": (uint, True),
+    "type": (one_of("event", "report", "withdrawal"), True),
+    "format": (LINE, True),
+    "tlp": (tlp, False),
+    "to": (lambda cbor: cbor.list(name, 256), False),
+    "tags": (LINES, False),
+    "links": (lambda cbor: cbor.record(LINKS), False),
+    "ext": (extensions, False),
+    "content": (left_out, False),
+    "n": (uint, True),
+}
+
+
+def versioned(cbor, table, whose):
+    """A map with a version: another version is named first, since its keys may be others."""
+    cbor.need(cbor.next_is(MAP), "it is no CBOR map")
+    found = cbor.map()
+    cbor.need("v" in found, "missing field 'v'")
+    version = found["v"].uint()
+    need(version == 1, f"{whose} version {version}")
+    return record(cbor, found, table)
+
+
+def a_field(cbor):
+    """A digest alone, or key, value and (perhaps) salt."""
+    if cbor.next_is(BYTES):
+        return cbor.bytes(32)
+    readers = [Cbor.text, Cbor.text, octets(16)]
+    parts = []
+    for turn in cbor.items(ARRAY):
+        cbor.need(turn < 3, "a field has more than three parts")
+        parts.append(readers[turn](cbor))
+    cbor.need(len(parts) >= 2, "a field has less than two parts")
+    return parts
+
+
+def a_seal(cbor):
+    cbor.need(cbor.number_of(ARRAY) == 4, "a seal has four parts")
+    index, count, proof = cbor.uint(), cbor.uint(), cbor.list(octets(32))
+    signature = cbor.bytes()
+    need(len(signature) == 64, "a signature has 64 bytes")
+    return index, count, proof, signature
+
+
+def an_envelope(cbor):
+    cbor.need(cbor.next_is(ARRAY) and cbor.number_of(ARRAY) == 5, "it is no array of five")
+    header, fields = cbor.bytes(), cbor.list(a_field)
+    seed = None if cbor.passed(0xF6) else cbor.bytes(32)
+    return header, fields, seed, a_seal(cbor), cbor.list(name)
+
+
+def salt_of(seed, place):
+    return sha(seed, u32(place))[:16]
+
+
+def digest_of(key, value, salt):
+    return sha(salt, u32(len(key.encode())), key.encode(), value.encode())
+
+
+def leaf_of(header, digests):
+    return sha(b"\x00", ENVELOPE, sha(header), *digests)
+
+
+def node(left, right):
+    return sha(b"\x01", left, right)
+
+
+def split(count):
+    """The largest power of two below it."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+def root_by(leaf, index, count, proof):
+    """The root that a leaf and its audit path lead to: RFC 6962 §2.1.1, read backwards."""
+    if count == 1:
+        need(not proof, "inclusion proof does not fit the place")
+        return leaf
+    need(proof, "inclusion proof does not fit the place")
+    *below, beside = proof
+    half = split(count)
+    if index < half:
+        return node(root_by(leaf, index, half, below), beside)
+    return node(beside, root_by(leaf, index - half, count - half, below))
+
+
+def content_id(fields, without):
+    parts = b""
+    for key, value in sorted((key.encode(), value.encode()) for key, value in fields):
+        if key not in (b"raw", b"time.observation") and key.decode() not in without:
+            parts += u32(len(key)) + key + u32(len(value)) + value
+    return uuid.UUID(bytes=with_version(sha(CONTENT_ID, parts)[:16]))
+
+
+def with_version(octets_16):
+    """UUIDv8 of RFC 9562: version 8 and variant 2 in their six bits."""
+    changed = bytearray(octets_16)
+    changed[6] = changed[6] & 0x0F | 0x80
+    changed[8] = changed[8] & 0x3F | 0x80
+    return bytes(changed)
+
+
+def open_envelope(data):
+    """Everything about an envelope that needs nobody's key list: shape, fields, seal, id. What was found, or Refused."""
+    what = "not an envelope's CBOR"
+    need(len(data) <= 1 << 20, "limits.envelope: larger than 1 MiB")
+    raw_header, fields, seed, (index, count, proof, signature), path = whole(data, what, an_envelope)
+    header = whole(raw_header, f"{what}, header", lambda cbor: versioned(cbor, HEADER, "envelope"))
+    need(len(fields) <= 4096, "limits.fields: more than 4,096")
+    need(len(path) <= 32, "limits.path: more than 32 names")
+    need(header["n"] == len(fields), "the header says another number of fields")
+
+    digests, shown = [], []
+    hidden = sum(isinstance(field, bytes) for field in fields)
+    need(seed or hidden, "the seed is missing exactly when no field is hidden")
+    for place, field in enumerate(fields):
+        if isinstance(field, bytes):
+            digests.append(field)
+            continue
+        key, value, *salt = field
+        need(bool(salt) != bool(seed), f"field {place}: it has a salt and there is a seed, or neither")
+        need(is_json(value), f"field {place}: its value is not JSON")
+        shown.append((key, value))
+        digests.append(digest_of(key, value, salt[0] if salt else salt_of(seed, place)))
+    need(not seed or not hidden, "the seed is there exactly when no field is hidden")
+    need(len({key for key, _ in shown}) == len(shown), "two fields have the same key")
+
+    need(1 <= count <= 1024 and index < count, "its place in its batch is impossible")
+    leaf = leaf_of(raw_header, digests)
+    root = root_by(leaf, index, count, proof)
+    need(verifies(header["key"], signature, SEAL + root + u32(count)), "the signature does not verify")
+    if "content" in header and not hidden:
+        need(content_id(shown, header["content"]).bytes == header["id"], "its id is not that of its content")
+    return {"header": header, "shown": shown, "hidden": hidden, "leaf": leaf, "root": root, "path": path}
+
+
+def exactly(source):
+    """JSON with its numbers and constants as they are spelt, so that == compares everything."""
+    spelt = lambda kind: lambda word: {kind: word}
+    return json.loads(source, parse_int=spelt("number"), parse_float=spelt("number"), parse_constant=spelt("number"))
+
+
+def iep04(found):
+    """The JSON of §3, as a value to compare with another."""
+    header, links = found["header"], found["header"].get("links", {})
+    of_uuid = lambda octets_16: octets_16 and str(uuid.UUID(bytes=octets_16))
+    when = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=header["time"])
+    meta = {"uuid": of_uuid(header["id"]), "tags": header.get("tags", [])}
+    meta |= {"uuid_org": of_uuid(header.get("org")), "uuid_instance": of_uuid(header.get("instance"))}
+    meta |= {f"intelmq:{key}": links.get(key) for key in ("parent", "related", "group", "alternate")}
+    meta |= {f"relay:{key}": of_uuid(links.get(key)) for key in ("replaces", "withdraws")}
+    meta |= {"relay:origin": header["origin"], "relay:time": when.isoformat(timespec="milliseconds") + "Z"}
+    meta |= {"relay:tlp": header.get("tlp"), "relay:to": header.get("to")}
+    meta |= {"relay:path": "".join("!" + hop for hop in found["path"])}
+    meta |= {"relay:hidden": found["hidden"] and exactly(str(found["hidden"]))}
+    meta = {key: value for key, value in meta.items() if value or key == "tags"}
+    meta |= {key.removeprefix("iep04:"): exactly(value) for key, value in header.get("ext", {}).items()}
+    message = {"format": header["format"], "version": exactly("1"), "type": header["type"], "meta": meta}
+    if header["n"]:
+        message["payload"] = {key: exactly(value) for key, value in found["shown"]}
+    return message
+
+
+# ------------------------------------------------------------------------------------------------------- §4 the roster
+
+SHORT = text(1, 256)
+
+
+def reversed_name(cbor):
+    found = SHORT(cbor)
+    need(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", found), f"{found!r} is no reversed name")
+    return found
+
+
+def a_key(cbor):
+    found = cbor.bytes(32)
+    need(is_key(found), "not a canonical Ed25519 key, or one of small order")
+    return found
+
+
+def encryption_key(cbor):
+    found = cbor.bytes(32)
+    need(is_x25519(found), "no X25519 key to encrypt to")
+    return found
+
+
+KEY = {"key": (a_key, True), "from": (uint, False), "until": (uint, False), "revoked": (uint, False)}
+MEMBER = {
+    "name": (name, True),
+    "keys": (lambda cbor: cbor.list(lambda cbor: cbor.record(KEY), 16), True),
+    "org": (octets(16), False),
+    "rdns": (reversed_name, False),
+    "contact": (SHORT, False),
+    "encryption": (encryption_key, False),
+}
+CONTENT = {
+    "v": (uint, True),
+    "network": (name, True),
+    "number": (uint, True),
+    "issued": (uint, True),
+    "authorities": (lambda cbor: cbor.list(octets(32), 32), True),
+    "threshold": (uint, True),
+    "members": (lambda cbor: cbor.list(lambda cbor: cbor.record(MEMBER), 10_000), True),
+}
+
+
+def roster_content(raw):
+    content = whole(raw, "not its CBOR", lambda cbor: versioned(cbor, CONTENT, "roster"))
+    need(cbor2.dumps(content) == raw, "it is not in the one form")  # `record` has the order of the table
+    authorities, members = content["authorities"], content["members"]
+    need(content["number"] >= 1, "rosters count from 1")
+    need(authorities and len(set(authorities)) == len(authorities), "no authority, or one twice")
+    need(1 <= content["threshold"] <= len(authorities), "the threshold cannot be")
+    names = [member["name"].encode() for member in members]
+    need(all(a < b for a, b in zip(names, names[1:])), "members are not in the order of names")
+    need(all(member["keys"] for member in members), "a member has no key")
+    keys = [key for member in members for key in member["keys"]]
+    need(len({key["key"] for key in keys}) == len(keys), "a key stands in it twice")
+    need(all(key.get("from", 0) < key.get("until", 2**64) for key in keys), "a key ends before it begins")
+    return content
+
+
+def a_signed(cbor):
+    cbor.need(cbor.number_of(ARRAY) == 2, "it is no array of two")
+    return cbor.bytes(), cbor.list(a_signature, 32)
+
+
+def a_signature(cbor):
+    cbor.need(cbor.number_of(ARRAY) == 2, "a signature is an array of two")
+    return cbor.bytes(32), cbor.bytes(64)
+
+
+def open_roster(data, authorities, threshold):
+    """A roster as a node with these authorities and this threshold takes it, in the document's order; or Refused."""
+    raw, signatures = whole(data, "not its CBOR", a_signed)
+    need(len(raw) <= MIB, "larger than 1 MiB")
+    need(cbor2.dumps([raw, signatures]) == data, "it is not in the one form")
+    signers = {key for key, _ in signatures}
+    need(len(signers) == len(signatures), "somebody has signed the roster twice")
+    for key, signature in signatures:
+        if key in authorities:
+            need(verifies(key, signature, ROSTER + raw), "a signature is not over this roster")
+    counted = len(signers & set(authorities))
+    need(counted >= threshold, f"signed by {counted} of the {len(authorities)}")
+    content = roster_content(raw)
+    need(signers <= set(content["authorities"]), "it does not name it as an authority, and it signed")
+    return {"content": content, "digest": sha(raw), "raw": raw}
+
+
+def follows(new, old):
+    """Whether `new` takes the place of `old`: "newer" or "same", or Refused."""
+    new_content, old_content = new["content"], old["content"]
+    need(new_content["network"] == old_content["network"], "of another network")
+    need(new_content["number"] >= old_content["number"], "a lower number")
+    if new_content["number"] > old_content["number"]:
+        return "newer"
+    need(new["raw"] == old["raw"], "another roster of the same number")
+    return "same"
+
+
+# -------------------------------------------------------------------------------------------------------- §2 the frames
+
+VERDICTS = ("accepted", "completed", "duplicate", "loop", "too-old", "from-the-future", "unknown-origin", "bad-signature")
+VERDICTS += ("too-big", "malformed", "withdrawn", "later")
+
+
+def word_or(words, table):
+    """One of these words, or a map of one entry that the table has."""
+
+    def read(cbor):
+        if cbor.next_is(TEXT):
+            return one_of(*words)(cbor)
+        found = record(cbor, cbor.map(), {key: (reader, False) for key, reader in table.items()})
+        cbor.need(len(found) == 1, "a map of one entry is expected")
+        return found
+
+    return read
+
+
+def tuple_of(*readers):
+    def read(cbor):
+        cbor.need(cbor.number_of(ARRAY) == len(readers), f"an array of {len(readers)} is expected")
+        return [reader(cbor) for reader in readers]
+
+    return read
+
+
+def slot(cbor):
+    return cbor.uint(511)
+
+
+def have(cbor):
+    found = cbor.record({"number": (uint, True), "network": (name, False), "digest": (octets(32), False)})
+    cbor.need(len(found) == (3 if found["number"] else 1), "number 0 stands alone, another has network and digest")
+    return found
+
+
+def table(**rows):
+    return lambda cbor: cbor.record({key: (read, True) for key, read in rows.items()})
+
+
+def hello(cbor):
+    rows = {"node": (name, True), "software": (Cbor.text, True), "log": (octets(16), True)}
+    rows |= {"envelope_bytes": (uint, True), "frame_bytes": (uint, True), "test": (Cbor.bool, False)}
+    return cbor.record(rows)
+
+
+VERDICT = word_or(VERDICTS, {"refused": Cbor.text})
+OFFER = tuple_of(slot, name, octets(16), uint, uint)
+ANSWER = tuple_of(slot, word_or(("want", "have", "later", "slow"), {"refuse": VERDICT}))
+FRAMES = [
+    hello,
+    hello,
+    Cbor.text,
+    word_or(("now", "all"), {"time": uint, "token": octets()}),
+    table(no=uint, offers=lambda cbor: cbor.list(OFFER, 512), whole=octets(), token=octets()),
+    table(no=uint, answers=lambda cbor: cbor.list(ANSWER, 512)),
+    table(no=uint, packed=octets()),
+    table(no=uint, verdicts=lambda cbor: cbor.list(VERDICT, 512), mode=one_of("offer", "whole")),
+    table(token=octets()),
+    have,
+    octets(),
+]
+
+
+def open_frame(data):
+    """The first frame of what a stream has brought: its kind, what it says, and how many bytes it has taken."""
+    length = 0
+    for size in range(1, 11):
+        need(len(data) >= size, "more bytes are needed")
+        length |= (data[size - 1] & 0x7F) << 7 * (size - 1)
+        if data[size - 1] < 0x80:
+            break
+    need(data[size - 1] < 0x80 and length > 0, "a frame whose length is no varint")
+    need(size == 1 or data[size - 1] > 0, "a frame whose length is no varint, or not the shortest")
+    need(length <= 4 * MIB, "limits.frame_bytes: longer than 4 MiB")
+    need(len(data) >= size + length, "more bytes are needed")
+    kind, body = data[size], data[size + 1 : size + length]
+    need(kind < len(FRAMES), f"unknown kind {kind}")
+    return {"kind": kind, "says": whole(body, "does not decode", FRAMES[kind]), "bytes": size + length}
