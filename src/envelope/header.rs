@@ -153,6 +153,10 @@ impl Header {
             return Err(Malformed::Version(header.v.into()));
         }
         header.check()?;
+        // The decoder takes bytes for texts, tags, keys that stand twice: what others might not.
+        if header.encode() != bytes {
+            return Err(Malformed::Header("its bytes are not in the one form that a header has"));
+        }
         Ok(header)
     }
 

@@ -9,7 +9,6 @@ import json
 import re
 import uuid
 
-import cbor2
 from strict import ARRAY, BYTES, MAP, TEXT, Cbor, Refused, is_json, is_key, is_x25519, name, need, octets, one_of, record
 from strict import text, uint, verifies, whole
 
@@ -18,6 +17,7 @@ ENVELOPE = b"intelmq-relay/1 envelope"
 CONTENT_ID = b"intelmq-relay/1 content id"
 ROSTER = b"intelmq-relay/1 roster"
 MIB = 1 << 20
+LAST_DATE = 253_402_207_200_999
 
 
 def sha(*parts):
@@ -31,8 +31,20 @@ def u32(number):
 # ----------------------------------------------------------------------------------------------------- §1 the envelope
 
 LINE = text(0, 1024)
-LINES = lambda cbor: cbor.list(LINE, 256)
 
+
+def some(read):
+    """A list that is left out when it is empty."""
+
+    def read_some(cbor):
+        found = cbor.list(read, 256)
+        cbor.need(found, "an empty list is not written in the one form")
+        return found
+
+    return read_some
+
+
+LINES = some(LINE)
 LINKS = {
     "parent": (LINE, False),
     "related": (LINES, False),
@@ -50,17 +62,24 @@ def tlp(cbor):
 
 
 def extensions(cbor):
-    found = {}
-    for key, value in cbor.map().items():
+    found = {key: whole(value, cbor.what, Cbor.text) for key, value in cbor.map(LINE).items()}
+    cbor.need(0 < len(found) <= 256, "too many entries, or none")
+    for key, value in found.items():
         need(re.fullmatch(r"x-.+|[^:]+:.+", key, re.S), f"extension key {key!r} is neither x-… nor prefix:key")
-        found[key] = whole(value.data, cbor.what, LINE)
-        need(is_json(found[key]), f"extension's value of {key!r} is not JSON")
-    cbor.need(len(found) <= 256, "too many entries")
+        need(is_json(value), f"extension's value of {key!r} is not JSON")
+    keys = [key.encode() for key in found]
+    cbor.need(keys == sorted(keys), "another order of extensions than in the one form")
+    return found
+
+
+def relations(cbor):
+    found = cbor.record(LINKS)
+    cbor.need(found, "no links are not written in the one form")
     return found
 
 
 def left_out(cbor):
-    keys = LINES(cbor)
+    keys = cbor.list(LINE, 256)
     need(all(key.startswith("feed.") for key in keys), "only feed.* may be left out of a content id")
     return keys
 
@@ -76,9 +95,9 @@ HEADER = {
     "type": (one_of("event", "report", "withdrawal"), True),
     "format": (LINE, True),
     "tlp": (tlp, False),
-    "to": (lambda cbor: cbor.list(name, 256), False),
+    "to": (some(name), False),
     "tags": (LINES, False),
-    "links": (lambda cbor: cbor.record(LINKS), False),
+    "links": (relations, False),
     "ext": (extensions, False),
     "content": (left_out, False),
     "n": (uint, True),
@@ -90,7 +109,7 @@ def versioned(cbor, table, whose):
     cbor.need(cbor.next_is(MAP), "it is no CBOR map")
     found = cbor.map()
     cbor.need("v" in found, "missing field 'v'")
-    version = found["v"].uint()
+    version = Cbor(found["v"], cbor.what).uint()
     need(version == 1, f"{whose} version {version}")
     return record(cbor, found, table)
 
@@ -99,28 +118,24 @@ def a_field(cbor):
     """A digest alone, or key, value and (perhaps) salt."""
     if cbor.next_is(BYTES):
         return cbor.bytes(32)
-    readers = [Cbor.text, Cbor.text, octets(16)]
-    parts = []
-    for turn in cbor.items(ARRAY):
-        cbor.need(turn < 3, "a field has more than three parts")
-        parts.append(readers[turn](cbor))
-    cbor.need(len(parts) >= 2, "a field has less than two parts")
-    return parts
+    parts = cbor.number_of(ARRAY)
+    cbor.need(parts in (2, 3), "a field has two parts or three")
+    return [cbor.text(), cbor.text()] + [cbor.bytes(16) for _ in range(parts - 2)]
 
 
 def a_seal(cbor):
-    cbor.need(cbor.number_of(ARRAY) == 4, "a seal has four parts")
-    index, count, proof = cbor.uint(), cbor.uint(), cbor.list(octets(32))
-    signature = cbor.bytes()
+    index, count, proof, signature = cbor.tuple(uint, uint, lambda cbor: cbor.list(octets(32)), octets())
     need(len(signature) == 64, "a signature has 64 bytes")
     return index, count, proof, signature
 
 
+def a_seed(cbor):
+    return None if cbor.null() else cbor.bytes(32)
+
+
 def an_envelope(cbor):
-    cbor.need(cbor.next_is(ARRAY) and cbor.number_of(ARRAY) == 5, "it is no array of five")
-    header, fields = cbor.bytes(), cbor.list(a_field)
-    seed = None if cbor.passed(0xF6) else cbor.bytes(32)
-    return header, fields, seed, a_seal(cbor), cbor.list(name)
+    cbor.need(cbor.next_is(ARRAY), "it is no array of five")
+    return cbor.tuple(octets(), lambda cbor: cbor.list(a_field), a_seed, a_seal, lambda cbor: cbor.list(name))
 
 
 def salt_of(seed, place):
@@ -217,20 +232,25 @@ def iep04(found):
     """The JSON of §3, as a value to compare with another."""
     header, links = found["header"], found["header"].get("links", {})
     of_uuid = lambda octets_16: octets_16 and str(uuid.UUID(bytes=octets_16))
-    when = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=header["time"])
+    when = str(header["time"])
+    if header["time"] <= LAST_DATE:
+        date = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=header["time"])
+        when = date.isoformat(timespec="milliseconds") + "Z"
     meta = {"uuid": of_uuid(header["id"]), "tags": header.get("tags", [])}
     meta |= {"uuid_org": of_uuid(header.get("org")), "uuid_instance": of_uuid(header.get("instance"))}
     meta |= {f"intelmq:{key}": links.get(key) for key in ("parent", "related", "group", "alternate")}
     meta |= {f"relay:{key}": of_uuid(links.get(key)) for key in ("replaces", "withdraws")}
-    meta |= {"relay:origin": header["origin"], "relay:time": when.isoformat(timespec="milliseconds") + "Z"}
+    meta |= {"relay:origin": header["origin"], "relay:time": when}
     meta |= {"relay:tlp": header.get("tlp"), "relay:to": header.get("to")}
     meta |= {"relay:path": "".join("!" + hop for hop in found["path"])}
     meta |= {"relay:hidden": found["hidden"] and exactly(str(found["hidden"]))}
-    meta = {key: value for key, value in meta.items() if value or key == "tags"}
-    meta |= {key.removeprefix("iep04:"): exactly(value) for key, value in header.get("ext", {}).items()}
+    meta = {key: value for key, value in meta.items() if value or value == "" or key == "tags"}
+    plain = {"iep04:encoding": "encoding", "iep04:compress": "compress"}
+    meta |= {plain.get(key, key): exactly(value) for key, value in header.get("ext", {}).items()}
     message = {"format": header["format"], "version": exactly("1"), "type": header["type"], "meta": meta}
+    payload = {key: exactly(value) for key, value in found["shown"]}
     if header["n"]:
-        message["payload"] = {key: exactly(value) for key, value in found["shown"]}
+        message["payload"] = payload[""] if list(payload) == [""] and header["format"] != "intelmq" else payload
     return message
 
 
@@ -241,7 +261,7 @@ SHORT = text(1, 256)
 
 def reversed_name(cbor):
     found = SHORT(cbor)
-    need(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", found), f"{found!r} is no reversed name")
+    need(re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", found), f"{found!r} is no reversed name")
     return found
 
 
@@ -271,7 +291,7 @@ CONTENT = {
     "network": (name, True),
     "number": (uint, True),
     "issued": (uint, True),
-    "authorities": (lambda cbor: cbor.list(octets(32), 32), True),
+    "authorities": (lambda cbor: cbor.list(a_key, 32), True),
     "threshold": (uint, True),
     "members": (lambda cbor: cbor.list(lambda cbor: cbor.record(MEMBER), 10_000), True),
 }
@@ -279,7 +299,6 @@ CONTENT = {
 
 def roster_content(raw):
     content = whole(raw, "not its CBOR", lambda cbor: versioned(cbor, CONTENT, "roster"))
-    need(cbor2.dumps(content) == raw, "it is not in the one form")  # `record` has the order of the table
     authorities, members = content["authorities"], content["members"]
     need(content["number"] >= 1, "rosters count from 1")
     need(authorities and len(set(authorities)) == len(authorities), "no authority, or one twice")
@@ -289,25 +308,22 @@ def roster_content(raw):
     need(all(member["keys"] for member in members), "a member has no key")
     keys = [key for member in members for key in member["keys"]]
     need(len({key["key"] for key in keys}) == len(keys), "a key stands in it twice")
-    need(all(key.get("from", 0) < key.get("until", 2**64) for key in keys), "a key ends before it begins")
+    need(all(key.get("from", -1) < key.get("until", 2**64) for key in keys), "a key ends before it begins")
     return content
 
 
 def a_signed(cbor):
-    cbor.need(cbor.number_of(ARRAY) == 2, "it is no array of two")
-    return cbor.bytes(), cbor.list(a_signature, 32)
+    return cbor.tuple(octets(), lambda cbor: cbor.list(a_signature, 32))
 
 
 def a_signature(cbor):
-    cbor.need(cbor.number_of(ARRAY) == 2, "a signature is an array of two")
-    return cbor.bytes(32), cbor.bytes(64)
+    return cbor.tuple(a_key, octets(64))
 
 
 def open_roster(data, authorities, threshold):
     """A roster as a node with these authorities and this threshold takes it, in the document's order; or Refused."""
     raw, signatures = whole(data, "not its CBOR", a_signed)
     need(len(raw) <= MIB, "larger than 1 MiB")
-    need(cbor2.dumps([raw, signatures]) == data, "it is not in the one form")
     signers = {key for key, _ in signatures}
     need(len(signers) == len(signatures), "somebody has signed the roster twice")
     for key, signature in signatures:
@@ -351,21 +367,15 @@ def word_or(words, table):
 
 
 def tuple_of(*readers):
-    def read(cbor):
-        cbor.need(cbor.number_of(ARRAY) == len(readers), f"an array of {len(readers)} is expected")
-        return [reader(cbor) for reader in readers]
-
-    return read
+    return lambda cbor: cbor.tuple(*readers)
 
 
-def slot(cbor):
-    return cbor.uint(511)
+def below(bits):
+    return lambda cbor: cbor.uint(2**bits - 1)
 
 
 def have(cbor):
-    found = cbor.record({"number": (uint, True), "network": (name, False), "digest": (octets(32), False)})
-    cbor.need(len(found) == (3 if found["number"] else 1), "number 0 stands alone, another has network and digest")
-    return found
+    return cbor.record({"number": (uint, True), "network": (name, False), "digest": (octets(32), False)})
 
 
 def table(**rows):
@@ -375,21 +385,23 @@ def table(**rows):
 def hello(cbor):
     rows = {"node": (name, True), "software": (Cbor.text, True), "log": (octets(16), True)}
     rows |= {"envelope_bytes": (uint, True), "frame_bytes": (uint, True), "test": (Cbor.bool, False)}
-    return cbor.record(rows)
+    found = cbor.record(rows)
+    cbor.need(found.get("test", True), "`test` is absent when it is false")
+    return found
 
 
 VERDICT = word_or(VERDICTS, {"refused": Cbor.text})
-OFFER = tuple_of(slot, name, octets(16), uint, uint)
-ANSWER = tuple_of(slot, word_or(("want", "have", "later", "slow"), {"refuse": VERDICT}))
+OFFER = tuple_of(below(16), name, octets(16), below(32), below(16))
+ANSWER = tuple_of(below(16), word_or(("want", "have", "later", "slow"), {"refuse": VERDICT}))
 FRAMES = [
     hello,
     hello,
     Cbor.text,
     word_or(("now", "all"), {"time": uint, "token": octets()}),
-    table(no=uint, offers=lambda cbor: cbor.list(OFFER, 512), whole=octets(), token=octets()),
-    table(no=uint, answers=lambda cbor: cbor.list(ANSWER, 512)),
+    table(no=uint, offers=lambda cbor: cbor.list(OFFER), whole=octets(), token=octets()),
+    table(no=uint, answers=lambda cbor: cbor.list(ANSWER)),
     table(no=uint, packed=octets()),
-    table(no=uint, verdicts=lambda cbor: cbor.list(VERDICT, 512), mode=one_of("offer", "whole")),
+    table(no=uint, verdicts=lambda cbor: cbor.list(VERDICT), mode=one_of("offer", "whole")),
     table(token=octets()),
     have,
     octets(),

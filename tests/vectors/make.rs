@@ -185,12 +185,24 @@ fn plain() -> Parts {
 /// The five members of the wire's array.
 type Wire = [Cbor; 5];
 
+/// The keys of a header in their order. One that is unknown stands before the last.
+const KEYS: [&str; 16] = [
+    "v", "id", "origin", "key", "org", "instance", "time", "type", "format", "tlp", "to", "tags", "links", "ext",
+    "content", "n",
+];
+
+fn place(key: &str) -> (usize, bool) {
+    KEYS.iter().position(|known| *known == key).map_or((KEYS.len() - 2, true), |at| (at, false))
+}
+
 impl Parts {
     fn with(mut self, key: &'static str, value: Cbor) -> Parts {
         match self.header.iter_mut().find(|(there, _)| *there == key) {
             Some(member) => member.1 = value,
-            // The number of fields is the last.
-            None => self.header.insert(self.header.len() - 1, (key, value)),
+            None => {
+                let at = self.header.iter().position(|(there, _)| place(there) > place(key));
+                self.header.insert(at.unwrap_or(self.header.len()), (key, value));
+            }
         }
         self
     }
@@ -259,7 +271,7 @@ fn vector(name: &str, bytes: Vec<u8>, expect: &str) -> Vector {
 }
 
 pub fn envelopes() -> Vec<Vector> {
-    [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals()].into_iter().flatten().collect()
+    [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals(), other_forms()].into_iter().flatten().collect()
 }
 
 fn good() -> Vec<Vector> {
@@ -546,6 +558,54 @@ fn bad_seals() -> Vec<Vector> {
     ]
 }
 
+/// What says the same as a good envelope, sealed as it is, and is not in the one form.
+fn other_forms() -> Vec<Vector> {
+    let form = "one form";
+    let head = |name: &str, from: &[u8], to: &[u8]| {
+        let header = map(plain().with("ext", map(vec![("x-a", text("1"))])).header).encode();
+        let at = header.windows(from.len()).position(|part| part == from).unwrap();
+        let header = [&header[..at], to, &header[at + from.len()..]].concat();
+        vector(name, encode(plain().wire_of(header)), form)
+    };
+    let made = |name: &str, parts: Parts| vector(name, encode(parts.wire()), form);
+    let part = |name: &str, which: usize, bytes: &[u8]| {
+        let mut parts = plain().wire().map(|part| part.encode());
+        parts[which] = bytes.to_vec();
+        vector(name, [&[0x85][..], &parts.concat()].concat(), form)
+    };
+    let mut reversed = plain();
+    reversed.header.reverse();
+    let [_, fields, seed, ..] = plain().wire().map(|part| part.encode());
+    let path = [&[0x9f][..], &text("cert-at").encode(), &[0xff]].concat();
+    let as_bytes = |place: usize| {
+        let mut wire = plain().wire();
+        let field = list(&mut list(&mut wire[1])[0]);
+        let Cbor::Text(text) = field[place].clone() else { unreachable!() };
+        field[place] = bytes(text);
+        encode(wire)
+    };
+    vec![
+        made("header-keys-in-another-order", reversed),
+        made("header-with-an-empty-list", plain().with("tags", texts(&[]))),
+        made("header-with-null", plain().with("tlp", Null)),
+        made("tlp-in-small-letters", plain().with("tlp", text("green"))),
+        made("tlp-of-old", plain().with("tlp", text("WHITE"))),
+        made("ext-out-of-order", plain().with("ext", map(vec![("x-b", text("1")), ("x-a", text("1"))]))),
+        head("ext-key-twice", b"\xa1\x63x-a\x611", b"\xa2\x63x-a\x611\x63x-a\x611"),
+        head("header-number-longer-than-it-must-be", b"\x61v\x01", b"\x61v\x18\x01"),
+        head("header-text-as-bytes", b"\x67intelmq", b"\x47intelmq"),
+        head("header-text-in-pieces", b"\x67intelmq", b"\x7f\x65intel\x62mq\xff"),
+        head("header-text-with-a-tag", b"\x67intelmq", b"\xd8\x20\x67intelmq"),
+        part("fields-of-indefinite-length", 1, &[&[0x9f], &fields[1..], &[0xff]].concat()),
+        part("seed-with-a-tag", 2, &[&[0xc2], &seed[..]].concat()),
+        part("seed-as-a-list-of-numbers", 2, &List(SEED.map(|byte| Number(byte.into())).to_vec()).encode()),
+        part("path-of-indefinite-length", 4, &path),
+        part("path-of-bytes", 4, &List(vec![bytes("cert-at")]).encode()),
+        vector("field-key-as-bytes", as_bytes(0), form),
+        vector("field-value-as-bytes", as_bytes(1), form),
+    ]
+}
+
 /// Length, kind and content of a frame.
 fn frame(kind: u8, content: &Cbor) -> Vec<u8> {
     lengthened(&[&[kind][..], &content.encode()].concat())
@@ -755,9 +815,16 @@ pub fn rosters() -> Vec<Vector> {
     (high[0], high[31]) = (0xee, 0x7f);
     let high = map(vec![("key", bytes(high))]);
     add("a key that is not canonical", "not a canonical", members(vec![member("cert-at", vec![high], vec![])]));
+    let small = with("authorities", List(vec![public(1), public(2), bytes([0; 32])]));
+    add("an authority of small order", "not a canonical", small);
+    let stranger = List(vec![bytes([0; 32]), bytes([0; 64])]);
+    let signatures = [1, 2].map(|n| signature(n, "intelmq-relay/1 roster", &good));
+    let signatures = List([&signatures[..], &[stranger]].concat());
+    add("signed by a key of small order", "not a canonical", List(vec![bytes(&good), signatures]).encode());
     let member_with = |more| members(vec![member("cert-at", vec![member_key(11, vec![])], more)]);
     add("an encryption key of small order", "X25519", member_with(vec![("encryption", bytes([0; 32]))]));
     add("a control character", "control characters", member_with(vec![("contact", text("a\nb"))]));
     add("no reversed name", "reversed name", member_with(vec![("rdns", text("AT.cert"))]));
+    add("a label of 64", "reversed name", member_with(vec![("rdns", text(&"a".repeat(64)))]));
     made
 }

@@ -20,13 +20,13 @@ def need(condition, why):
 
 # ---------------------------------------------------------------------------------------------------------------- CBOR
 
-UINT, BYTES, TEXT, ARRAY, MAP, OTHER = 0, 2, 3, 4, 5, 7
+UINT, BYTES, TEXT, ARRAY, MAP, TAG = 0, 2, 3, 4, 5, 6
 
 
 class Cbor:
-    """Reads the item that it is asked for and refuses any other: no tags, no strings in pieces, nothing behind the end.
+    """Reads the item that it is asked for and refuses any other, and whatever is not in the one form.
 
-    cbor2 would read more than the protocol has (tags, strings in pieces, duplicate keys), so it only writes.
+    cbor2 would read more than the protocol has (tags, lengths of any form, duplicate keys), so it only writes.
     """
 
     def __init__(self, data, what):
@@ -41,19 +41,18 @@ class Cbor:
         return self.data[self.at - length : self.at]
 
     def head(self):
-        """The major type of the next item and its number, which is None for an indefinite length."""
+        """The major type of the next item, and its number."""
         major, low = divmod(self.take(1)[0], 32)
         if low < 24:
             return major, low
-        if low == 31:
-            return major, None
-        self.need(low < 28, "it is no CBOR")
-        return major, int.from_bytes(self.take(1 << (low - 24)), "big")
+        self.need(low < 28, "an indefinite length is not in the one form")
+        number = int.from_bytes(self.take(1 << (low - 24)), "big")
+        self.need(number >= (24 if low == 24 else 1 << (4 << (low - 24))), "a longer number than in the one form")
+        return major, number
 
-    def number_of(self, major, definite=True):
+    def number_of(self, major):
         found, number = self.head()
         self.need(found == major, f"type {major} is expected, and not {found}")
-        self.need(number is not None or not definite, "an indefinite length where a definite one is asked for")
         return number
 
     def uint(self, most=2**64 - 1):
@@ -80,57 +79,38 @@ class Cbor:
     def next_is(self, major):
         return self.at < len(self.data) and self.data[self.at] >> 5 == major
 
-    def passed(self, byte):
-        """Whether this byte is next; it is then behind us."""
-        found = self.data[self.at : self.at + 1] == bytes([byte])
+    def null(self):
+        """Whether null is next; it is then behind us."""
+        found = self.data[self.at : self.at + 1] == b"\xf6"
         self.at += found
         return found
 
-    def items(self, major, definite=False):
-        """One turn for each element; the caller reads it."""
-        count = self.number_of(major, definite)
-        turn = 0
-        while turn < count if count is not None else not self.passed(0xFF):
-            yield turn
-            turn += 1
-
     def list(self, read, most=None):
-        found = []
-        for turn in self.items(ARRAY):
-            self.need(most is None or turn < most, "too many entries")
-            found.append(read(self))
-        return found
+        count = self.number_of(ARRAY)
+        self.need(most is None or count <= most, "too many entries")
+        return [read(self) for _ in range(count)]
+
+    def tuple(self, *readers):
+        """An array of so many, each read in its way."""
+        self.need(self.number_of(ARRAY) == len(readers), f"an array of {len(readers)} is expected")
+        return [read(self) for read in readers]
 
     def skip(self):
         """Passes one item of any kind, without recursion: what comes from outside may be nested as deep as it likes."""
-        open_items = [1]  # how many are still to come, for each level; None: until a break
-        while open_items:
-            if open_items[-1] is None:
-                if self.passed(0xFF):
-                    open_items.pop()
-                    continue
-            elif open_items[-1] == 0:
-                open_items.pop()
-                continue
-            else:
-                open_items[-1] -= 1
+        still = 1
+        while still:
             major, number = self.head()
-            if major in (BYTES, TEXT) and number is not None:
-                self.take(number)
-            elif major in (BYTES, TEXT, ARRAY, MAP):
-                open_items.append(number and number * (2 if major == MAP else 1))
-            elif major == 6:
-                open_items.append(1)
-            self.need(number is not None or major in (BYTES, TEXT, ARRAY, MAP), "it is no CBOR")
+            self.take(number if major in (BYTES, TEXT) else 0)
+            still += {ARRAY: number, MAP: 2 * number, TAG: 1}.get(major, 0) - 1
 
-    def map(self):
-        """What stands under each key, still unread, so that its reader is chosen by the key, whatever the order."""
+    def map(self, read_key=text):
+        """What stands under each key, still unread: so it is read by its key, and the version can come first."""
         found = {}
-        for _ in self.items(MAP):
-            key, start = self.text(), self.at
+        for _ in range(self.number_of(MAP)):
+            key, start = read_key(self), self.at
             self.need(key not in found, f"duplicate field {key!r}")
             self.skip()
-            found[key] = Cbor(self.data[start : self.at], self.what)
+            found[key] = self.data[start : self.at]
         return found
 
     def record(self, table):
@@ -149,14 +129,13 @@ def whole(data, what, read):
 
 
 def record(cbor, found, table):
-    """The map that a table describes: for each key how to read it, and whether it must be there. No other key may be.
-
-    What is returned has the order of the table."""
+    """The map that a table describes: for each key how to read it, and whether it must be there; no other, and in order."""
     for key in found:
         cbor.need(key in table, f"unknown field {key!r}")
     for key, (_, required) in table.items():
         cbor.need(key in found or not required, f"missing field {key!r}")
-    return {key: whole(found[key].data, cbor.what, read) for key, (read, _) in table.items() if key in found}
+    cbor.need(list(found) == [key for key in table if key in found], "another order of keys than in the one form")
+    return {key: whole(data, cbor.what, table[key][0]) for key, data in found.items()}
 
 
 # ------------------------------------------------------------------------------------------------------- small things
@@ -237,6 +216,7 @@ def is_small(encoded):
 
 
 def is_key(encoded):
+    """What a key must be, and the R of a signature."""
     return is_point(encoded) and not is_small(encoded)
 
 
@@ -252,9 +232,9 @@ def is_x25519(encoded):
 
 
 def verifies(key, signature, message):
-    """RFC 8032 §5.1.7, with canonical encodings of key, R and S, and no key of small order."""
+    """RFC 8032 §5.1.7 without the cofactor, with canonical encodings, and neither key nor R of small order."""
     r, s = signature[:32], int.from_bytes(signature[32:], "little")
-    if not is_key(key) or not is_point(r) or s >= L:
+    if not is_key(key) or not is_key(r) or s >= L:
         return False
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
