@@ -2,7 +2,7 @@
 """Of the second implementation (verify.py): bytes at the edges of docs/protocol.md, for both implementations to judge.
 
 Each is sealed or signed rightly, so that nothing but the edge decides. `probes.py SEED` prints {"name", "kind", "hex"} on each
-line; the seed is for those that are made by chance.
+line, of some rosters with the one "before"; the seed is for those that are made by chance.
 """
 
 import json
@@ -546,6 +546,23 @@ def rosters():
     ])))
 
 
+def successions():
+    """(name, a roster, the one that it would take the place of)."""
+    one, two, other = content(number=1), content(number=2), content(number=2, issued=1)
+    cases = {
+        "higher": (two, one),
+        "much higher": (content(number=2**64 - 1), one),
+        "lower": (one, two),
+        "same": (two, two),
+        "same number, other bytes": (two, other),
+        "of another network, higher": (content(network="banks", number=9), one),
+        "of another network, same": (content(network="banks", number=1), one),
+    }
+    for name, (new, old) in cases.items():
+        yield f"roster: {name}", signed(cbor2.dumps(new)), signed(cbor2.dumps(old))
+    yield "roster: same, by others", signed(cbor2.dumps(one), AUTHORITIES[1:]), signed(cbor2.dumps(one))
+
+
 def plus_l(signature):
     return signature[:32] + (int.from_bytes(signature[32:], "little") + L).to_bytes(32, "little")
 
@@ -712,3 +729,5 @@ def probes(seed):
 if __name__ == "__main__":
     for name, kind, data in probes(sys.argv[1]):
         print(json.dumps({"name": name, "kind": kind, "hex": data.hex()}))
+    for name, data, before in successions():
+        print(json.dumps({"name": name, "kind": "roster", "hex": data.hex(), "before": before.hex()}))

@@ -7,8 +7,7 @@ packages `cryptography` and `cbor2`. How to read is in formats.py, what is stric
 
     verify.py           judges the vectors beside it; prints those that come out otherwise, and how many there were
     verify.py --make    prints envelopes and rosters of its own, a JSON object on each line
-    verify.py --judge   reads {"kind": …, "hex": …} from each line of its input, and prints what it makes of it; with
-                        "json" beside them, which must be that of the envelope
+    verify.py --judge   reads {"kind": …, "hex": …} from each line of its input, and prints what it makes of it
 """
 
 import json
@@ -38,50 +37,46 @@ def configured():
     return first["authorities"], first["threshold"]
 
 
-def facts_of(kind, data):
-    """What is found in bytes of this kind, as JSON; or Refused."""
+def facts_of(kind, data, before=None):
+    """What is found in bytes of this kind, as JSON; or Refused. Of a roster: also in the place of one from before."""
     if kind == "envelope":
-        found = formats.open_envelope(data)
-        return {"path": found["path"], "json": iep04(found)}
+        return iep04(formats.open_envelope(data))
     if kind == "roster":
         found = formats.open_roster(data, *configured())
+        newer = before and formats.follows(found, formats.open_roster(before, *configured())) == "newer"
         content = found["content"]
         members = {member["name"]: [key["key"].hex() for key in member["keys"]] for member in content["members"]}
-        return {"digest": found["digest"].hex(), "number": content["number"], "members": members}
+        number = exactly(str(content["number"]))
+        return {"digest": found["digest"].hex(), "number": number, "newer": newer, "members": members}
     found = formats.open_frame(data)
-    return {"kind": found["kind"], "bytes": found["bytes"]}
+    return {"kind": exactly(str(found["kind"])), "bytes": exactly(str(found["bytes"]))}
 
 
-def verdict(kind, data):
-    """Never raises: bytes from outside that make it stumble are a failure like any other."""
+def verdict(given):
+    """On {"kind", "hex", "before", "json"}; the last is what another has found, and must be what is found here.
+
+    Never raises: bytes from outside that make it stumble are a failure like any other.
+    """
     try:
-        return {"ok": facts_of(kind, data)}
+        before = given.get("before") and bytes.fromhex(given["before"])
+        found = facts_of(given["kind"], bytes.fromhex(given["hex"]), before)
+        if "json" in given and exactly(given["json"]) != found:
+            return {"finds": ascii(found)}
+        return {"ok": True}
     except Refused as refused:
         return {"refused": str(refused)}
     except Exception:
         return {"crashed": traceback.format_exc(limit=-2)}
 
 
-def compared(kind, data, text):
-    """The verdict, also on the JSON that another has written of it."""
-    found = verdict(kind, data)
-    if "ok" in found and text is not None and exactly(text) != found["ok"]["json"]:
-        return {"other JSON": ascii(found["ok"]["json"])}
-    return found
-
-
 def wrong_with(kind, vector):
     """Why this vector does not come out as it says; None if it does."""
-    found = compared(kind, bytes.fromhex(vector[kind]), vector.get("json"))
-    if vector["expect"] != "ok":
-        # What is not in the one form is refused by our reader for the first thing that it meets.
-        reasons = (vector["expect"], "CBOR") if vector["expect"] == "one form" else (vector["expect"],)
-        return None if any(reason in found.get("refused", "") for reason in reasons) else found
-    if "ok" not in found:
-        return found
-    if kind == "envelope" and found["ok"]["path"][0] != found["ok"]["json"]["meta"]["relay:origin"]:
-        return {"path": "it does not begin with the origin"}
-    return None
+    found = verdict({"kind": kind, "hex": vector[kind]} | ({"json": vector["json"]} if "json" in vector else {}))
+    if vector["expect"] == "ok":
+        return None if "ok" in found else found
+    # What is not in the one form is refused by our reader for the first thing that it meets.
+    reasons = (vector["expect"], "CBOR") if vector["expect"] == "one form" else (vector["expect"],)
+    return None if any(reason in found.get("refused", "") for reason in reasons) else found
 
 
 def check_vectors():
@@ -99,9 +94,7 @@ def check_vectors():
 
 def judge():
     for line in sys.stdin:
-        given = json.loads(line)
-        found = compared(given["kind"], bytes.fromhex(given["hex"]), given.get("json"))
-        print(json.dumps({"ok": True} if "ok" in found else found))
+        print(json.dumps(verdict(json.loads(line))))
 
 
 # ---------------------------------------------------------------------------------------------------------------- make
