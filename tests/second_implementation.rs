@@ -32,7 +32,8 @@ fn python(script: &str, arguments: &[&str], input: &[Value]) -> String {
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    let hint = if err.contains("ModuleNotFoundError") { "run tests/all, which installs what is missing:\n" } else { "" };
+    let hint =
+        if err.contains("ModuleNotFoundError") { "run tests/all, which installs what is missing:\n" } else { "" };
     assert!(output.status.success(), "{script} has failed: {hint}{out}{err}");
     out
 }
@@ -83,7 +84,8 @@ fn roster(bytes: &[u8], before: Option<Vec<u8>>) -> Result<String, String> {
         (member.name.as_str(), keys(&held))
     });
     let members: BTreeMap<_, _> = members.collect();
-    Ok(json!({"digest": hex(&held.digest()), "number": held.roster().number, "newer": newer, "members": members}).to_string())
+    Ok(json!({"digest": hex(&held.digest()), "number": held.roster().number, "newer": newer, "members": members})
+        .to_string())
 }
 
 fn hex(bytes: &[u8]) -> String {
