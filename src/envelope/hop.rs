@@ -68,9 +68,7 @@ pub fn attest(
         let mut leaves = vec![Hash::default(); AMONG];
         places[some.len()..].iter().for_each(|place| rng.fill_bytes(&mut leaves[*place]));
         for (envelope, place) in some.iter().zip(&places) {
-            // A path without a beginning is nobody's: no name is the empty one, so nobody is told to have been before us.
-            let from = envelope.path().last().map_or("", Name::as_str);
-            leaves[*place] = leaf(&envelope.leaf(), from, me.as_str(), time);
+            leaves[*place] = leaf(&envelope.leaf(), envelope.path().last(), me.as_str(), time);
         }
         let tree = Tree::new(leaves);
         let signature = secret.sign_as(HOPS, &signed(&tree.root(), AMONG as u32));
@@ -84,11 +82,13 @@ pub fn attest(
     }
 }
 
-fn leaf(envelope: &Hash, from: &str, name: &str, time: u64) -> Hash {
+fn leaf(envelope: &Hash, from: Option<&Name>, name: &str, time: u64) -> Hash {
+    // A path always has a first node, and no name is empty: what would be signed without one names nobody.
+    let from = from.map_or("", Name::as_str);
     let hash = Sha256::new().chain_update([0]).chain_update(LEAF).chain_update(envelope);
-    let hash = [from, name].iter().fold(hash, |hash, name| {
-        hash.chain_update((name.len() as u32).to_be_bytes()).chain_update(name)
-    });
+    let hash = [from, name]
+        .iter()
+        .fold(hash, |hash, name| hash.chain_update((name.len() as u32).to_be_bytes()).chain_update(name));
     hash.chain_update(time.to_be_bytes()).finalize().into()
 }
 
@@ -113,13 +113,11 @@ impl WireHop<'_> {
     /// `from`: the node before; `envelope`: the envelope's leaf.
     pub(super) fn read(&self, from: Option<&Name>, envelope: &Hash) -> Option<Attestation> {
         let WireHop::Attested(name, key, time, seal) = self else { return None };
-        let seal = seal.checked().ok()?;
-        // Compared with a known key before it counts, which was checked to be a good point.
-        let key = Key::unchecked(key.into_array());
-        let leaf = leaf(envelope, from.map_or("", Name::as_str), name, *time);
-        let holds = root_of(leaf, seal.index, seal.count, &seal.proof)
-            .is_some_and(|root| key.verifies(HOPS, &signed(&root, seal.count), &seal.signature));
-        Some(Attestation { key, time: *time, holds })
+        let Seal { index, count, proof, signature } = seal.checked().ok()?;
+        let root = root_of(leaf(envelope, from, name, *time), index, count, &proof)?;
+        let key = key.into_array();
+        let holds = Key::from_bytes(key).is_ok_and(|key| key.verifies(HOPS, &signed(&root, count), &signature));
+        Some(Attestation { key: Key::unchecked(key), time: *time, holds })
     }
 }
 
@@ -185,6 +183,219 @@ impl Serialize for WireHop<'_> {
         match self {
             WireHop::Claimed(name) => serializer.serialize_str(name),
             WireHop::Attested(name, key, time, seal) => (name, key, time, seal).serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    use super::*;
+    use crate::envelope::{Bounds, Draft, Envelope, Message, Verifier, seal};
+
+    const NOW: u64 = 1_795_514_400_000;
+
+    fn secret(n: u8) -> Secret {
+        Secret::from_seed(&[n; 32])
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// Events of cert-at, whose key is 1.
+    fn sealed(count: u128) -> Vec<Sealed> {
+        let draft = |id| {
+            let message = Message::read(br#"{"source.ip": "192.0.2.1", "raw": "eA==", "extra.a": 1}"#).unwrap();
+            let header = message.header(&name("cert-at"), uuid::Uuid::from_u128(id), NOW);
+            Draft::new(header, message.fields, &Bounds::default()).unwrap()
+        };
+        seal(&secret(1), (1..=count).map(draft).collect(), &mut ChaCha20Rng::seed_from_u64(1))
+    }
+
+    fn attested(by: u8, me: &str, time: u64, mut envelopes: Vec<Sealed>) -> Vec<Sealed> {
+        let mut all: Vec<&mut Sealed> = envelopes.iter_mut().collect();
+        attest(&secret(by), &name(me), time, &Bounds::default(), &mut all, &mut ChaCha20Rng::seed_from_u64(by.into()));
+        envelopes
+    }
+
+    /// As another node reads it, its seal verified.
+    fn opened(bytes: &[u8]) -> Result<Sealed, String> {
+        let envelope =
+            Envelope::decode(Bytes::copy_from_slice(bytes), &Bounds::default()).map_err(|e| e.to_string())?;
+        Verifier::new(8).open(envelope).map_err(|e| e.to_string())
+    }
+
+    fn holding(envelope: &Envelope) -> Vec<Option<bool>> {
+        envelope.hops().iter().map(|hop| hop.attestation.map(|word| word.holds)).collect()
+    }
+
+    /// The same with another path.
+    fn with_path(envelope: &Sealed, path: &[WireHop<'_>]) -> Sealed {
+        let old = encode(&envelope.wire_path()).len();
+        let bytes = envelope.bytes();
+        opened(&[&bytes[..bytes.len() - old], &encode(path)].concat()).unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_attested_with_one_signature_and_each_can_prove_it() {
+        let batch = attested(2, "cert-ee", NOW + 1, sealed(3));
+        for envelope in &batch {
+            let hops = opened(envelope.bytes()).unwrap().hops();
+            let word = Attestation { key: secret(2).key(), time: NOW + 1, holds: true };
+            let expected = [("cert-at", None), ("cert-ee", Some(word))];
+            assert_eq!(hops, expected.map(|(text, attestation)| Hop { name: name(text), attestation }));
+        }
+        let signature = |envelope: &Sealed| match &envelope.wire_path()[1] {
+            WireHop::Attested(.., seal) => <[u8; 64]>::try_from(seal.3).unwrap(),
+            WireHop::Claimed(_) => unreachable!(),
+        };
+        assert_eq!(batch.iter().map(signature).collect::<HashSet<_>>().len(), 1);
+        assert!(attested(2, "cert-ee", NOW, sealed(AMONG as u128 + 1)).iter().all(|one| holding(one)[1] == Some(true)));
+    }
+
+    #[test]
+    fn what_follows_leaves_it_as_it_is() {
+        let one = attested(2, "cert-ee", NOW, sealed(1)).remove(0).with_hop(&name("cert-pl"));
+        let far = attested(4, "cert-si", NOW + 9, vec![one]).remove(0);
+        assert_eq!(holding(&far), [None, Some(true), None, Some(true)]);
+        let hidden = opened(far.hide(|key| key == "source.ip").bytes()).unwrap();
+        assert_eq!((hidden.hidden(), hidden.hops()), (1, far.hops()), "it is of the envelope, whatever is hidden");
+        let again = opened(hidden.hide(|_| true).with_hop(&name("x")).bytes()).unwrap();
+        assert_eq!(holding(&again), [None, Some(true), None, Some(true), None]);
+        let bare = opened(far.without_attestations().bytes()).unwrap();
+        assert_eq!((holding(&bare), bare.path()), (vec![None; 4], far.path()));
+    }
+
+    #[test]
+    fn it_is_of_this_envelope_from_this_node_by_this_node_at_this_time_with_this_key() {
+        let batch = attested(2, "cert-ee", NOW, sealed(2));
+        let [one, other] = [&batch[0], &batch[1]];
+        let key = |n| ByteArray::new(*secret(n).key().as_bytes());
+        let seal_of = |envelope: &Sealed| match envelope.wire_path().remove(1) {
+            WireHop::Attested(.., WireSeal(index, count, proof, signature)) => {
+                (index, count, proof, <[u8; 64]>::try_from(signature).unwrap())
+            }
+            WireHop::Claimed(_) => unreachable!(),
+        };
+        let (index, count, proof, signature) = seal_of(one);
+        let place = |index, count, proof: &[_]| WireSeal(index, count, proof.to_vec(), &signature);
+        let good = || place(index, count, &proof);
+        let at = || WireHop::Claimed("cert-at");
+        let mut wrong = proof.clone();
+        wrong[4] = ByteArray::new([7; 32]);
+        let path = |hop| vec![at(), hop];
+        let (o_index, o_count, o_proof, o_signature) = seal_of(other);
+        for (what, path, expected) in [
+            ("as it was", path(WireHop::Attested("cert-ee", key(2), NOW, good())), true),
+            ("another name", path(WireHop::Attested("cert-eu", key(2), NOW, good())), false),
+            ("another time", path(WireHop::Attested("cert-ee", key(2), NOW + 1, good())), false),
+            ("another key", path(WireHop::Attested("cert-ee", key(3), NOW, good())), false),
+            ("no key", path(WireHop::Attested("cert-ee", ByteArray::new([0; 32]), NOW, good())), false),
+            ("another proof", path(WireHop::Attested("cert-ee", key(2), NOW, place(index, count, &wrong))), false),
+            ("another place", path(WireHop::Attested("cert-ee", key(2), NOW, place(index ^ 1, count, &proof))), false),
+            ("another count", path(WireHop::Attested("cert-ee", key(2), NOW, place(index, 511, &proof))), false),
+            (
+                "of another envelope of the batch",
+                path(WireHop::Attested("cert-ee", key(2), NOW, WireSeal(o_index, o_count, o_proof, &o_signature))),
+                false,
+            ),
+            (
+                "from another node",
+                vec![at(), WireHop::Claimed("cert-pl"), WireHop::Attested("cert-ee", key(2), NOW, good())],
+                false,
+            ),
+        ] {
+            if what == "another count" && proof_length(index, 511) != proof.len() {
+                continue;
+            }
+            assert_eq!(holding(&with_path(one, &path)).pop().unwrap(), Some(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_seal_is_no_attestation_and_an_attestation_no_seal() {
+        // The origin's own signature over its one leaf, which is no leaf of a hop.
+        let one = &sealed(1)[0];
+        let signature = one.seal().signature;
+        let key = ByteArray::new(*secret(1).key().as_bytes());
+        let hop = WireHop::Attested("cert-ee", key, NOW, WireSeal(0, 1, Vec::new(), &signature));
+        assert_eq!(holding(&with_path(one, &[WireHop::Claimed("cert-at"), hop])), [None, Some(false)]);
+        // The domains tell signatures apart where the trees would not.
+        let root = leaf(&one.leaf(), Some(&name("cert-at")), "cert-ee", NOW);
+        for (domain, expected) in [(HOPS, true), (&b"intelmq-relay/1 seal"[..], false)] {
+            let signature = secret(2).sign_as(domain, &signed(&root, 1));
+            let key = ByteArray::new(*secret(2).key().as_bytes());
+            let hop = WireHop::Attested("cert-ee", key, NOW, WireSeal(0, 1, Vec::new(), &signature));
+            assert_eq!(holding(&with_path(one, &[WireHop::Claimed("cert-at"), hop])), [None, Some(expected)]);
+        }
+        let as_seal = secret(1).sign_as(HOPS, &signed(&one.leaf(), 1));
+        let at = one.bytes().windows(64).position(|window| window == signature).unwrap();
+        let mut bytes = one.bytes().to_vec();
+        bytes[at..at + 64].copy_from_slice(&as_seal);
+        assert!(opened(&bytes).unwrap_err().contains("signature does not verify"));
+    }
+
+    #[test]
+    fn an_attestation_shows_neither_how_many_were_taken_nor_their_order() {
+        for count in [1, 3, 64] {
+            let batch = attested(2, "cert-ee", NOW, sealed(count));
+            let places: Vec<(u32, u32, usize)> = batch
+                .iter()
+                .map(|envelope| match &envelope.wire_path()[1] {
+                    WireHop::Attested(.., seal) => (seal.0, seal.1, seal.2.len()),
+                    WireHop::Claimed(_) => unreachable!(),
+                })
+                .collect();
+            assert!(places.iter().all(|place| (place.1, place.2) == (AMONG as u32, 9)), "{places:?}");
+            assert!(places.iter().zip(0..).any(|(place, index)| place.0 != index), "{places:?}");
+        }
+        // Noise is no constant, which a neighbour's proof would show.
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let mut proofs = HashSet::new();
+        for _ in 0..2 {
+            let mut one = sealed(1);
+            attest(&secret(2), &name("x"), NOW, &Bounds::default(), &mut [&mut one[0]], &mut rng);
+            let WireHop::Attested(.., seal) = one[0].wire_path().remove(1) else { unreachable!() };
+            proofs.insert(seal.2[0].into_array());
+        }
+        assert_eq!(proofs.len(), 2);
+    }
+
+    #[test]
+    fn no_envelope_becomes_too_large_by_it() {
+        let plain = sealed(1).remove(0);
+        let most = attested(2, "cert-ee", NOW, vec![plain.clone()])[0].bytes().len();
+        for (bytes, expected) in [(most, Some(true)), (most - 1, None)] {
+            let mut one = plain.clone();
+            // The place has one to three bytes; a seed of its own keeps it where it was.
+            let mut rng = ChaCha20Rng::seed_from_u64(2);
+            let bounds = Bounds { bytes, ..Bounds::default() };
+            attest(&secret(2), &name("cert-ee"), NOW, &bounds, &mut [&mut one], &mut rng);
+            assert_eq!((holding(&one)[1], one.path().len()), (expected, 2), "{bytes} of {most}");
+        }
+        let cost = most - plain.with_hop(&name("cert-ee")).bytes().len();
+        assert!((420..=430).contains(&cost), "docs and examples say what it costs: {cost}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_an_attested_path_is_noticed(at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+            let one = attested(2, "cert-ee", NOW, sealed(2)).remove(1);
+            let path = encode(&one.wire_path()).len();
+            let mut bytes = one.bytes().to_vec();
+            let place = bytes.len() - path + at.index(path);
+            bytes[place] ^= 1 << bit;
+            if let Ok(changed) = opened(&bytes) {
+                let hops = changed.hops();
+                prop_assert!(hops.iter().all(|hop| hop.attestation.is_none_or(|word| !word.holds)), "{hops:?}");
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ use rand::CryptoRng;
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
-use super::merkle::{Hash, Tree, root_of};
 use super::hop::WireHop;
+use super::merkle::{Hash, Tree, root_of};
 use super::wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal, within};
 use super::{Header, Name, Secret, id};
 
