@@ -58,8 +58,10 @@ fn a_leak_is_followed_from_node_to_node() {
     let to_d = "name = \"cert-d\"";
     let c = nodes[2].configuration();
     let (before, of_d) = c.split_at(c.find(to_d).unwrap());
-    nodes[2]
-        .configure(&format!("{before}{}\n{hides}\n", of_d.replacen("give = \"community\"", "give = [\"less\"]", 1)));
+    nodes[2].configure(&format!(
+        "{before}{}\n{hides}\n",
+        of_d.replacen("give = \"community\"", "give = [\"less\"]\ncommunity = true", 1)
+    ));
     for (at, origin) in [(2, 0), (3, 0), (3, 1)] {
         let Relay { name, key, .. } = &nodes[origin];
         let block = format!("[[origin]]\nname = \"{name}\"\nkey = \"{key}\"");
@@ -71,8 +73,10 @@ fn a_leak_is_followed_from_node_to_node() {
     }
     let begun = now();
     redis.push("out", &[0, 3].map(|number| event_with(number, "\"tlp\": \"GREEN\", ")));
+    for node in &nodes {
+        node.status_when("they are there", |status| status["head"] == 2);
+    }
     let d = &nodes[3];
-    d.status_when("they are there", |status| status["head"] == 2);
     let ended = now();
 
     for id in ids(d) {
