@@ -17,7 +17,7 @@ mod relay;
 
 use bytes::Bytes;
 use events::event_with;
-use hand::{Hand, by, sealed, secret};
+use hand::{Hand, by, sealed, sealed_text, secret};
 use intelmq_relay::envelope::{Bounds, Sealed, attest, rfc3339};
 use intelmq_relay::link::Verdict;
 use intelmq_relay::net::now;
@@ -168,5 +168,36 @@ async fn a_false_attestation_is_shown_as_one_and_keeps_nothing_out() {
         assert_eq!(line(&show, "way "), *way, "{what}: {show}");
         assert!(line(&show, node_of).starts_with(text), "{what}: {show}");
         assert!(line(&show, "!!cert-c ").starts_with("verified: it signed that it took it from cert-m at "), "{show}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_that_is_too_large_for_a_peer_by_its_attestations_goes_without() {
+    let (mut node, mut small) = (Relay::init("cert-c"), Relay::init("cert-d"));
+    attests(&node);
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    small.and("[limits]\nenvelope_bytes = 1500");
+    small.and(&format!("[[origin]]\nname = \"cert-m\"\nkey = \"{}\"", secret("cert-m").key()));
+    node.peer(&small, "community");
+    small.peer(&node, "community");
+    node.start();
+    small.start();
+    node.linked("cert-d");
+    hand.link(&node).await;
+
+    let event = |raw: usize| {
+        let text = format!("{{\"raw\": \"{}\"}}", "A".repeat(raw));
+        sealed_text(&secret("cert-m"), "cert-m", &text, |_| {})
+    };
+    let (fits, barely) = (event(400), event(900));
+    let sizes = [&fits, &barely].map(|event| event.bytes().len());
+    assert!(sizes[0] + 500 < 1500 && sizes[1] + 100 < 1500 && sizes[1] + 400 > 1500, "{sizes:?}");
+    assert_eq!(hand.give(&[by(&fits, &[]), by(&barely, &[])]).await, vec![Verdict::Accepted; 2]);
+    small.status_when("both are there", |status| status["head"] == 2);
+    for (event, way) in [(fits, "!!cert-m!!cert-c!cert-d"), (barely, "!!cert-m!cert-c!cert-d")] {
+        let show = small.expect(0, &["show", &event.header().id.to_string()]);
+        assert_eq!(line(&show, "way "), way, "{show}");
+        let show = node.expect(0, &["show", &event.header().id.to_string()]);
+        assert_eq!(line(&show, "way "), "!!cert-m!!cert-c", "{show}");
     }
 }
