@@ -1,4 +1,4 @@
-//! What sealing, opening, hiding, writing and reading cost per event, beside a signature for each event:
+//! What sealing, opening, hiding, writing, reading and signing hops cost per event, beside a signature for each event:
 //! `cargo bench --bench envelope`.
 
 #![allow(clippy::unwrap_used)] // What fails here is to stop it.
@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::{Signer, SigningKey};
-use intelmq_relay::envelope::{Bounds, Draft, Envelope, Message, Sealed, Secret, Shape, Verifier, seal};
+use intelmq_relay::envelope::{AMONG, Bounds, Draft, Envelope, Message, Sealed, Secret, Shape, Verifier, attest, seal};
 use intelmq_relay::sample::Events;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -68,6 +68,41 @@ fn per_event(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a node adds that takes events: its name, or its signed word. By batches: of one, and as full as a link's.
+fn per_hop(criterion: &mut Criterion) {
+    let texts: Vec<String> = Events::new(1).take(AMONG).collect();
+    let secret = Secret::from_seed(&[7; 32]);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let sealed: Vec<Sealed> = seal(&secret, drafts(&texts), &mut rng);
+    let me = "cert-b".parse().unwrap();
+    let mut attested = sealed.clone();
+    attest(&secret, &me, 1, &BOUNDS, &mut attested.iter_mut().collect::<Vec<_>>(), &mut rng);
+
+    let mut group = criterion.benchmark_group("hop");
+    for count in [1, AMONG] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("a name, {count}"), |b| {
+            b.iter(|| sealed[..count].iter().for_each(|sealed| drop(black_box(sealed.with_hop(&me)))));
+        });
+        group.bench_function(format!("a signed word, {count}"), |b| {
+            let fresh = || sealed[..count].to_vec();
+            b.iter_batched_ref(
+                fresh,
+                |batch| attest(&secret, &me, 1, &BOUNDS, &mut batch.iter_mut().collect::<Vec<_>>(), &mut rng),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.throughput(Throughput::Elements(1));
+    for (name, envelope) in [("a name", &sealed[0].with_hop(&me)), ("a signed word", &attested[0])] {
+        group.bench_function(format!("decode {name}"), |b| {
+            b.iter(|| Envelope::decode(envelope.bytes().clone(), &BOUNDS).unwrap());
+        });
+    }
+    group.bench_function("verify a signed word", |b| b.iter(|| black_box(attested[0].hops())));
+    group.finish();
+}
+
 /// What a signature for every event would cost, beside everything above.
 fn one_signature_each(criterion: &mut Criterion) {
     let texts: Vec<String> = Events::new(1).take(BATCH).collect();
@@ -94,5 +129,5 @@ fn one_signature_each(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, per_event, one_signature_each);
+criterion_group!(benches, per_event, per_hop, one_signature_each);
 criterion_main!(benches);

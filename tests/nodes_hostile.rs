@@ -223,7 +223,7 @@ async fn a_peer_hides_fields_and_another_brings_them() {
     assert_eq!(shows.give(&[forged]).await, [Verdict::BadSignature]);
 
     let show = node.expect(0, &["show", &id]);
-    for says in ["2 hidden", "seal      valid", "(hidden)", "from      cert-m", "way       !cert-o!cert-m!cert-c"] {
+    for says in ["2 hidden", "seal      valid", "(hidden)", "from      cert-m", "way       !!cert-o!cert-m!cert-c"] {
         assert!(show.contains(says), "{says} is not in\n{show}");
     }
     for shape in ["iep04", "proposed", "typed", "bare", "extra"] {

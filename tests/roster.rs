@@ -13,6 +13,7 @@ mod relay;
 use std::fmt::Write;
 
 use hand::{Hand, by, sealed, secret};
+use intelmq_relay::envelope::{Bounds, attest, rfc3339};
 use intelmq_relay::link::{Frame, Verdict};
 use relay::{Relay, wait_until};
 use rustix::process::Signal;
@@ -127,6 +128,47 @@ async fn members_are_known_at_once_and_revoked_keys_are_not() {
     node.configure(&configuration);
     node.signal(Signal::HUP);
     node.status_when("it is there again", |status| status["roster"]["number"] == 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hops_are_verified_by_the_roster_whether_the_node_runs_or_not() {
+    let mut node = node_with_authorities();
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    make(&node, "one", 1, &[("cert-o", ""), ("cert-k", "")], &["x", "y"]);
+    node.expect(0, &["roster", "publish", "one"]);
+    node.start();
+    hand.link(&node).await;
+    let mut event = sealed(&secret("cert-o"), "cert-o", 0, |_| {});
+    let (id, time) = (event.header().id.to_string(), event.header().time);
+    let (name, bounds) = ("cert-k".parse().unwrap(), Bounds::default());
+    attest(&secret("cert-k"), &name, time, &bounds, &mut [&mut event], &mut rand::rng());
+    assert_eq!(hand.give(&[by(&event, &["cert-m"])]).await, [Verdict::Accepted]);
+    let shows = |node: &Relay, way: &str, text: &str| {
+        let show = node.expect(0, &["show", &id]);
+        assert!(show.contains(&format!("way       !!cert-o{way}!cert-m!cert-c\n")) && show.contains(text), "{show}");
+    };
+    shows(&node, "!!cert-k", "verified: it signed that it took it from cert-o at ");
+    for (file, number, more, text) in [
+        ("two", 2, format!(", until = \"{}\"", rfc3339(time)), "was not its key at"),
+        ("three", 3, format!(", revoked = \"{}\"", rfc3339(time - HOUR)), "revoked from"),
+    ] {
+        make(&node, file, number, &[("cert-o", ""), ("cert-k", &more)], &["x", "y"]);
+        node.expect(0, &["roster", "publish", file]);
+        shows(&node, "!?cert-k", text);
+    }
+    make(
+        &node,
+        "four",
+        4,
+        &[("cert-o", ""), ("cert-k", &format!(", revoked = \"{}\"", rfc3339(time + 1)))],
+        &["x", "y"],
+    );
+    node.expect(0, &["roster", "publish", "four"]);
+    shows(&node, "!!cert-k", "verified: it signed");
+    node.terminate();
+    shows(&node, "!!cert-k", "verified: it signed");
+    node.configure(&node.configuration().replace("threshold = 2", "threshold = 3"));
+    shows(&node, "!cert-k", "knows no key of it");
 }
 
 #[test]

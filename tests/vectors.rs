@@ -9,7 +9,7 @@
 mod make;
 
 use bytes::{Bytes, BytesMut};
-use intelmq_relay::envelope::{Bounds, Envelope, Secret, Shape, Verifier};
+use intelmq_relay::envelope::{Bounds, Envelope, Hop, Secret, Shape, Verifier};
 use intelmq_relay::link::{Frame, decode_length};
 use intelmq_relay::trust::{Signed, Trusted};
 use make::Vector;
@@ -29,10 +29,17 @@ fn committed(file: &str, made: &[Vector], subject: &str) -> Vec<Vector> {
     make::read(&there, subject)
 }
 
-fn outcome(bytes: Vec<u8>) -> Result<String, String> {
+/// The JSON of what opens, and what its hops have signed.
+fn outcome(bytes: Vec<u8>) -> Result<(String, serde_json::Value), String> {
     let envelope = Envelope::decode(Bytes::from(bytes), &Bounds::default()).map_err(|reason| reason.to_string())?;
     let sealed = Verifier::new(4).open(envelope).map_err(|reason| reason.to_string())?;
-    Ok(sealed.write(Shape::Iep04))
+    let hex = |key: &[u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hop = |hop: Hop| {
+        hop.attestation
+            .map(|word| serde_json::json!({"key": hex(word.key.as_bytes()), "time": word.time, "holds": word.holds}))
+    };
+    let hops: Vec<_> = sealed.hops().into_iter().map(hop).collect();
+    Ok((sealed.write(Shape::Iep04), serde_json::json!(hops)))
 }
 
 #[test]
@@ -41,7 +48,8 @@ fn envelopes_are_opened_or_refused_as_the_vectors_say() {
     let mut wrong = Vec::new();
     for vector in &vectors {
         match (outcome(vector.bytes.clone()), vector.expect.as_str()) {
-            (Ok(json), "ok") if Some(&json) == vector.json.as_ref() => {}
+            (Ok((json, hops)), "ok")
+                if Some(&json) == vector.json.as_ref() && vector.hops.as_ref().is_none_or(|said| *said == hops) => {}
             (Err(reason), expect) if expect != "ok" && reason.contains(expect) => {}
             (is, _) => wrong.push(format!("{}: {is:?}\n    expected {} {:?}", vector.name, vector.expect, vector.json)),
         }

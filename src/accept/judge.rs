@@ -39,7 +39,7 @@ const NOT_ITS_ORIGIN: &str = "not-its-origin";
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum Judged {
-    /// To be committed, our name at the end of its path.
+    /// To be committed, as soon as our name is at the end of its path.
     Good(Sealed),
     /// Refused; with the keys to remember where it would be the same whoever brought it, and what `why` tells of it,
     /// where it could be read.
@@ -64,6 +64,13 @@ impl About {
 
 impl Judged {
     pub(super) fn good(&self) -> Option<&Sealed> {
+        match self {
+            Judged::Good(envelope) => Some(envelope),
+            Judged::Bad(..) => None,
+        }
+    }
+
+    pub(super) fn good_mut(&mut self) -> Option<&mut Sealed> {
         match self {
             Judged::Good(envelope) => Some(envelope),
             Judged::Bad(..) => None,
@@ -120,7 +127,7 @@ pub(super) fn judge(
         return Judged::Bad(Verdict::Refused(NOT_ITS_ORIGIN.into()), None, Some(Box::new(about)));
     }
     match rules.policy.admits(&sealed, &bringer.name, terms) {
-        Ok(()) => Judged::Good(sealed.with_hop(&rules.me)),
+        Ok(()) => Judged::Good(sealed),
         Err(reason) => {
             // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
             // a forged refusal would keep the real event out.
@@ -266,7 +273,7 @@ mod tests {
         let bringer = Bringer { name: name(bringer), key: secret(3).key() };
         match judge(bytes.clone(), &bringer, &rules(), seen, |_| {}, &mut Verifier::new(8), NOW) {
             Judged::Good(sealed) => {
-                assert_eq!(sealed.path().last(), Some(&name("me")));
+                assert_eq!(sealed.path().last(), Some(&bringer.name));
                 (Verdict::Accepted, false)
             }
             Judged::Bad(verdict, keys, about) => {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::envelope::{Bounds, Key, Name, Sealed, SeenKeys, Verifier};
+use crate::envelope::{Bounds, Key, Name, Sealed, Secret, SeenKeys, Verifier, attest};
 use crate::link::{Known, Offer, Standing, Verdict};
 use crate::policy::{Policy, Terms};
 use crate::store::{
@@ -86,6 +86,8 @@ pub struct Gate {
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
     places: Arc<withdrawal::Places>,
+    /// With what it signs what it takes; none: it does not.
+    attests: Option<Arc<Secret>>,
 }
 
 impl Gate {
@@ -101,7 +103,14 @@ impl Gate {
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
             places: Arc::default(),
+            attests: None,
         }
+    }
+
+    /// The same gate, which signs with this key that it took what it takes, from whom and when.
+    #[must_use]
+    pub fn attesting(self, secret: Arc<Secret>) -> Gate {
+        Gate { attests: Some(secret), ..self }
     }
 
     /// The store behind the gate; to read.
@@ -156,10 +165,20 @@ impl Gate {
         let known = |keys: &SeenKeys| self.store.seen(keys);
         let stranger = |stranger: &Stranger<'_>| self.strangers.say(bringer, stranger);
         let judge = |bytes| judge::judge(bytes, bringer, &rules, known, stranger, verifier, now);
-        let judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
+        let mut judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
+        self.add_hops(&mut judged, &rules, now);
         self.note_refusals(bringer, &judged, now);
         let (gate, bringer) = (self.clone(), bringer.clone());
         gate.commit_taken(bringer, judged, cursor, now)
+    }
+
+    /// Our name at the end of each path; signed together, where we attest.
+    fn add_hops(&self, judged: &mut [Judged], rules: &Rules, now: u64) {
+        let mut good: Vec<&mut Sealed> = judged.iter_mut().filter_map(Judged::good_mut).collect();
+        match &self.attests {
+            Some(secret) => attest(secret, &rules.me, now, &rules.bounds, &mut good, &mut rand::rng()),
+            None => good.into_iter().for_each(|envelope| *envelope = envelope.with_hop(&rules.me)),
+        }
     }
 
     async fn commit_taken(

@@ -109,6 +109,10 @@ pub struct Node {
     pub organisation: Option<Uuid>,
     /// This installation's UUID: IEP04 `uuid_instance`.
     pub instance: Option<Uuid>,
+    /// Sign that we took what we take, from whom and when, for whoever gets it after us. Default: no, since it tells
+    /// all of them.
+    #[serde(default)]
+    pub attest: bool,
 }
 
 impl Node {

@@ -63,6 +63,17 @@ pub fn root_of(leaf: Hash, index: u32, count: u32, proof: &[Hash]) -> Option<Has
     proof.next().is_none().then_some(hash)
 }
 
+/// How many hashes the proof of leaf `index` of `count` has.
+pub fn proof_length(index: u32, count: u32) -> usize {
+    let (mut index, mut last, mut length) = (index, count.saturating_sub(1), 0);
+    while last > 0 {
+        length += usize::from(index % 2 == 1 || index != last);
+        index /= 2;
+        last /= 2;
+    }
+    length
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +113,7 @@ mod tests {
             for index in 0..count {
                 let leaf = leaves[index as usize];
                 let proof = tree.proof(index as usize);
+                assert_eq!(proof.len(), proof_length(index, count));
                 assert_eq!(root_of(leaf, index, count, &proof), Some(tree.root()));
                 assert_ne!(root_of([7; 32], index, count, &proof), Some(tree.root()));
                 let mut longer = proof.clone();

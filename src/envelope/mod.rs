@@ -11,6 +11,7 @@
 mod glob;
 mod header;
 mod hierarchy;
+mod hop;
 mod id;
 pub(crate) mod json;
 mod merkle;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use glob::glob;
 pub use header::{Header, Kind, Links, VERSION};
+pub use hop::{AMONG, Attestation, Hop, attest};
 pub use id::{CyCat, SeenKey, SeenKeys, counts as counts_for_id, parse as parse_id};
 pub use name::{Key, KeyError, Name, NameError, Secret};
 pub use read::{Message, Unreadable};

@@ -18,6 +18,7 @@ use rand::CryptoRng;
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
+use super::hop::WireHop;
 use super::merkle::{Hash, Tree, root_of};
 use super::wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal, within};
 use super::{Header, Name, Secret, id};
@@ -115,7 +116,7 @@ fn seal_at(secret: &Secret, drafts: Vec<Draft>, places: Vec<usize>, rng: &mut im
         let seal = Seal { index: place as u32, count, proof: tree.proof(place), signature };
         let fields: Vec<Field<'_>> =
             draft.fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
-        let path = [draft.header.origin];
+        let path = [WireHop::Claimed(draft.header.origin.as_str())];
         let bytes = Envelope::encode(&header, &fields, Some(&seed), &seal, &path);
         Sealed::reopen(bytes.into()).expect("a draft is within the bounds that decoding checks")
     });
@@ -158,16 +159,7 @@ impl Verifier {
     /// knows the origins.
     pub fn open(&mut self, envelope: Envelope) -> Result<Sealed, BadSeal> {
         let seal = envelope.seal();
-        let digests = envelope.fields().zip(0..).map(|(field, index)| match field {
-            Field::Open { key, value, salt: Some(salt) } => field_digest(&salt, key, value),
-            // Decoding checked that a seed travels where fields have no salt.
-            Field::Open { key, value, salt: None } => {
-                field_digest(&salt(envelope.seed().unwrap_or(&[0; 32]), index), key, value)
-            }
-            Field::Hidden { digest } => digest,
-        });
-        let leaf = leaf(envelope.header_bytes(), digests);
-        let root = root_of(leaf, seal.index, seal.count, &seal.proof).ok_or(BadSeal::Proof)?;
+        let root = root_of(envelope.leaf(), seal.index, seal.count, &seal.proof).ok_or(BadSeal::Proof)?;
         let key = envelope.header().key;
         let signed = signed(&root, seal.count);
         let known: Hash = Sha256::new()
@@ -215,6 +207,17 @@ impl Sealed {
         Sealed(self.0.with_hop(node))
     }
 
+    /// The same with another entry at the end of its path: `node`'s.
+    pub(super) fn with_entry(&self, node: &Name, entry: WireHop<'_>) -> Sealed {
+        Sealed(self.0.with_entry(node, entry))
+    }
+
+    /// The same with names alone in its path, as a relay may pass it on.
+    #[must_use]
+    pub fn without_attestations(&self) -> Sealed {
+        Sealed(self.0.without_attestations())
+    }
+
     /// The same envelope with every field hidden for which `hides` is true; the origin's seal still holds. Neither
     /// name nor value of a hidden field, nor what would let them be guessed, is in the result.
     #[must_use]
@@ -238,8 +241,23 @@ impl Sealed {
                 hidden @ Field::Hidden { .. } => hidden,
             })
             .collect();
-        let bytes = Envelope::encode(self.header_bytes(), &fields, None, self.seal(), self.path());
+        let bytes = Envelope::encode(self.header_bytes(), &fields, None, self.seal(), &self.wire_path());
         Sealed::reopen(bytes.into()).expect("hiding keeps an envelope well formed")
+    }
+}
+
+impl Envelope {
+    /// What the seal is over: the same, whatever is hidden.
+    pub(super) fn leaf(&self) -> Hash {
+        let digests = self.fields().zip(0..).map(|(field, index)| match field {
+            Field::Open { key, value, salt: Some(salt) } => field_digest(&salt, key, value),
+            // Decoding checked that a seed travels where fields have no salt.
+            Field::Open { key, value, salt: None } => {
+                field_digest(&salt(self.seed().unwrap_or(&[0; 32]), index), key, value)
+            }
+            Field::Hidden { digest } => digest,
+        });
+        leaf(self.header_bytes(), digests)
     }
 }
 

@@ -12,6 +12,7 @@ use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteArray;
 
+use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
 use super::{Header, Name, json};
 
@@ -126,7 +127,7 @@ pub enum Field<'a> {
     },
 }
 
-/// The origin's signature over the batch that the envelope was sealed in, and its place there.
+/// A signature over a batch, and the envelope's place in it: the origin's, or that of a node which attests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
     /// Which leaf,
@@ -157,27 +158,27 @@ impl Envelope {
     /// Decodes an envelope, all of `bytes`. The bytes are kept, not copied.
     pub fn decode(bytes: Bytes, bounds: &Bounds) -> Result<Envelope, Malformed> {
         within("envelope_bytes", bytes.len(), bounds.bytes)?;
-        let Wire(header_bytes, wire_fields, seed, wire_seal, wire_path) = serde_cbor::from_slice(&bytes)?;
+        let whole = bytes.clone();
+        let Wire(header_bytes, wire_fields, seed, wire_seal, wire_path) = serde_cbor::from_slice(&whole)?;
         within("fields", wire_fields.len(), bounds.fields)?;
         within("path", wire_path.len(), bounds.path)?;
         let header = Header::decode(header_bytes)?;
         let seal = wire_seal.checked()?;
         check_fields(&wire_fields, seed.is_some(), &header)?;
-        let path = wire_path.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>();
-        let path = path.map_err(|_| Malformed::Shape("the path holds what is no node name"))?;
         let fields = wire_fields.iter().map(|field| field.span(&bytes)).collect();
         let (header_at, path_at) = (Span::of(&bytes, header_bytes), Span::of(&bytes, wire_seal.3).to as usize);
+        let path = hop::check(&wire_path)?;
         let seed = seed.map(|seed| seed.into_array());
         let envelope = Envelope { header, header_at, fields, seed, seal, path, path_at, bytes };
-        envelope.check_form()?;
+        envelope.check_form(&wire_path)?;
         Ok(envelope)
     }
 
     /// The decoder reads more than what [`Envelope::encode`] writes: tags, lengths of any form, bytes for texts, lists for
     /// bytes. Another node might not, and would blame whoever passed it on; and a hop writes the path behind the seal.
-    fn check_form(&self) -> Result<(), Malformed> {
+    fn check_form(&self, path: &[WireHop<'_>]) -> Result<(), Malformed> {
         let fields: Vec<Field<'_>> = self.fields().collect();
-        let again = Envelope::encode(self.header_bytes(), &fields, self.seed(), &self.seal, &self.path);
+        let again = Envelope::encode(self.header_bytes(), &fields, self.seed(), &self.seal, path);
         if again != self.bytes {
             return Err(Malformed::Shape("its bytes are not in the one form that an envelope has"));
         }
@@ -189,7 +190,7 @@ impl Envelope {
         fields: &[Field<'_>],
         seed: Option<&[u8; 32]>,
         seal: &Seal,
-        path: &[Name],
+        path: &[WireHop<'_>],
     ) -> Vec<u8> {
         let proof: Vec<ByteArray<32>> = seal.proof.iter().map(|&hash| ByteArray::new(hash)).collect();
         let proof = (seal.index, seal.count, proof, ByteArray::new(seal.signature));
@@ -246,21 +247,47 @@ impl Envelope {
         &self.seal
     }
 
-    /// The nodes that the envelope passed, the origin first. Not signed.
+    /// The nodes that the envelope passed, the origin first. Not signed, but for what [`Envelope::hops`] tells.
     pub fn path(&self) -> &[Name] {
         &self.path
+    }
+
+    /// The path with what its nodes have signed, and whether that holds: up to a signature to verify for each.
+    pub fn hops(&self) -> Vec<Hop> {
+        let leaf = self.leaf();
+        let before = std::iter::once(None).chain(self.path.iter().map(Some));
+        let hops = self.wire_path().into_iter().zip(&self.path).zip(before);
+        hops.map(|((hop, name), from)| Hop { name: name.clone(), attestation: hop.read(from, &leaf) }).collect()
+    }
+
+    pub(super) fn wire_path(&self) -> Vec<WireHop<'_>> {
+        serde_cbor::from_slice(&self.bytes[self.path_at..]).expect("decoding checked that this is a path")
     }
 
     /// The same envelope with `node` at the end of its path.
     #[must_use]
     pub fn with_hop(&self, node: &Name) -> Envelope {
+        self.with_entry(node, WireHop::Claimed(node.as_str()))
+    }
+
+    /// The same with this entry of `node`'s at the end.
+    pub(super) fn with_entry(&self, node: &Name, entry: WireHop<'_>) -> Envelope {
+        let mut entries = self.wire_path();
+        entries.push(entry);
         let mut path = self.path.clone();
         path.push(node.clone());
-        let mut bytes = Vec::with_capacity(self.bytes.len() + 1 + Name::MAX);
-        bytes.extend_from_slice(&self.bytes[..self.path_at]);
-        // Writing plain data into memory cannot fail.
-        serde_cbor::to_writer(&mut bytes, &path).expect("a path is plain data");
-        Envelope { bytes: bytes.into(), path, ..self.clone() }
+        Envelope { bytes: self.with_path(&entries), path, ..self.clone() }
+    }
+
+    /// The same with names alone in its path.
+    #[must_use]
+    pub(super) fn without_attestations(&self) -> Envelope {
+        let names: Vec<_> = self.path.iter().map(|name| WireHop::Claimed(name.as_str())).collect();
+        Envelope { bytes: self.with_path(&names), ..self.clone() }
+    }
+
+    fn with_path(&self, path: &[WireHop<'_>]) -> Bytes {
+        [&self.bytes[..self.path_at], &hop::encode(path)].concat().into()
     }
 }
 
@@ -311,15 +338,20 @@ struct Wire<'a>(
     #[serde(borrow)] Vec<WireField<'a>>,
     Option<ByteArray<32>>,
     #[serde(borrow)] WireSeal<'a>,
-    #[serde(borrow)] Vec<&'a str>,
+    #[serde(borrow)] Vec<WireHop<'a>>,
 );
 
 /// Index, count, proof, signature. The signature is last: the path, which grows, begins where it ends.
-#[derive(Deserialize)]
-struct WireSeal<'a>(u32, u32, Vec<ByteArray<32>>, #[serde(borrow, with = "serde_bytes")] &'a [u8]);
+#[derive(Deserialize, Serialize)]
+pub(super) struct WireSeal<'a>(
+    pub(super) u32,
+    pub(super) u32,
+    pub(super) Vec<ByteArray<32>>,
+    #[serde(borrow, with = "serde_bytes")] pub(super) &'a [u8],
+);
 
 impl WireSeal<'_> {
-    fn checked(&self) -> Result<Seal, Malformed> {
+    pub(super) fn checked(&self) -> Result<Seal, Malformed> {
         let WireSeal(index, count, ref proof, signature) = *self;
         let signature = signature.try_into().map_err(|_| Malformed::Shape("a signature has 64 bytes"))?;
         if count == 0 || count > MAX_BATCH || index >= count {

@@ -33,7 +33,7 @@ pub struct Sealer {
     /// Our name,
     pub name: Name,
     /// our key,
-    pub secret: Secret,
+    pub secret: Arc<Secret>,
     /// IEP04 `uuid_org`,
     pub organisation: Option<Uuid>,
     /// and `uuid_instance`.

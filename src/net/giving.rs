@@ -78,7 +78,11 @@ impl<'a> Giving<'a> {
     pub(super) fn decide(&self, entry: &Entry) -> (Fate, Option<Outgoing>) {
         let reason = match self.decision(entry) {
             Decision::Give(grant) => {
-                let form = grant.form(&entry.envelope);
+                let mut form = grant.form(&entry.envelope);
+                if form.bytes().len() > self.most {
+                    // Better without what nodes on the way have signed than not at all.
+                    form = form.without_attestations();
+                }
                 if form.bytes().len() <= self.most {
                     let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
                     let fate = Fate::Granted { by: grant.by, hidden };

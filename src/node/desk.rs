@@ -57,6 +57,11 @@ impl watch::Node for Desk {
         serde_json::to_value(self.board.status()).unwrap_or_default()
     }
 
+    fn known(&self) -> watch::Known {
+        let rules = self.core.gate.rules();
+        watch::Known { me: rules.me.clone(), origins: rules.origins.clone() }
+    }
+
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String> {
         let Some((partner, linked)) = self.board.partner(peer) else {
             return Err(format!("there is no peer {peer}: `intelmq-relay peer list` shows those there are"));

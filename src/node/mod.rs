@@ -127,7 +127,11 @@ impl Node {
     async fn start_here(config: Config, secret: Secret) -> Result<Node, StartError> {
         let store = Store::open(&config.node.data, &config.store).await?;
         let token_key = TokenKey::derive(secret.expose_seed());
-        let gate = Gate::new(store, settings::rules(&config, &secret.key()));
+        let secret = Arc::new(secret);
+        let mut gate = Gate::new(store, settings::rules(&config, &secret.key()));
+        if config.node.attest {
+            gate = gate.attesting(secret.clone());
+        }
         gate.recall_roster().await?;
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);

@@ -13,12 +13,10 @@ const DAY: u64 = 24 * 3600 * 1000;
 
 /// What the gate judges by.
 pub(super) fn rules(config: &Config, key: &Key) -> Rules {
-    let peers = config.peers.iter().map(|peer| (peer.name.clone(), peer.key));
-    let origins = config.origins.iter().map(|origin| (origin.name.clone(), origin.key));
     Rules {
         me: config.node.name.clone(),
         key: *key,
-        origins: Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into)).into(),
+        origins: Origins::of(config).into(),
         policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::roster::{Member, MemberKey, Roster};
 use super::{Held, Trusted, Unfit};
+use crate::config::Config;
 use crate::envelope::{Key, Name, rfc3339};
 
 /// How a key stands for an origin, for what it sealed at some time.
@@ -44,6 +45,13 @@ impl Origins {
         let configured: HashMap<Name, Key> = configured.collect();
         let owners = configured.iter().map(|(name, key)| (*key, name.clone())).collect();
         Origins { configured, owners, trusted, roster: None }
+    }
+
+    /// Those of a node with this configuration, before any roster.
+    pub fn of(config: &Config) -> Origins {
+        let peers = config.peers.iter().map(|peer| (peer.name.clone(), peer.key));
+        let origins = config.origins.iter().map(|origin| (origin.name.clone(), origin.key));
+        Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into))
     }
 
     /// Whose rosters count.

@@ -5,14 +5,15 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use uuid::Uuid;
 
 use super::question::{Form, Seen};
+use super::way::{Known, long, short, way};
 use crate::envelope::{CyCat, Field, Shape};
 use crate::store::{Entry, Held, Quarantined};
 
 /// The lines that an entry is. `withdrawn`: its origin has withdrawn it.
-pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
+pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool, known: &Known) -> Vec<String> {
     match form {
-        Form::Line => vec![one(entry, withdrawn)],
-        Form::Full => full(entry, withdrawn),
+        Form::Line => vec![one(entry, withdrawn, known)],
+        Form::Full => full(entry, withdrawn, known),
         Form::Json(shape) => vec![entry.envelope.write_marked(shape, withdrawn)],
         Form::Sealed => {
             let envelope = BASE64.encode(entry.envelope.bytes());
@@ -24,7 +25,7 @@ pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
 }
 
 /// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
-fn one(entry: &Entry, withdrawn: bool) -> String {
+fn one(entry: &Entry, withdrawn: bool, known: &Known) -> String {
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let hidden = match envelope.hidden() {
         0 => String::new(),
@@ -41,14 +42,10 @@ fn one(entry: &Entry, withdrawn: bool) -> String {
         CyCat(header),
         header.kind.as_str(),
         tlp,
-        way(entry),
+        short(&way(entry, known)),
         kind,
         header.n
     ))
-}
-
-fn way(entry: &Entry) -> String {
-    entry.envelope.path().iter().map(|name| format!("!{name}")).collect()
 }
 
 /// What it says of other events.
@@ -58,7 +55,8 @@ fn relations(entry: &Entry) -> impl Iterator<Item = (&'static str, Uuid)> {
     both.into_iter().filter_map(|(word, id)| Some((word, id?)))
 }
 
-fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
+fn full(entry: &Entry, withdrawn: bool, known: &Known) -> Vec<String> {
+    let way = way(entry, known);
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let mut lines = vec![
         format!("id        {}", CyCat(header)),
@@ -67,10 +65,13 @@ fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
         format!("sealed    {} by {} with {}", time(header.time), header.origin, header.key),
         format!("seal      valid: {} of a batch of {}", envelope.seal().index + 1, envelope.seal().count),
         format!("from      {}", entry.from.as_ref().map_or("our own IntelMQ", |peer| peer.as_str())),
-        format!("way       {}", way(entry)),
+        format!("way       {}", short(&way)),
+    ];
+    lines.extend(long(&way));
+    lines.extend([
         format!("type      {} ({})", header.kind.as_str(), header.format),
         format!("tlp       {}", header.tlp.map_or("none: policy.default_tlp", |tlp| tlp.as_str())),
-    ];
+    ]);
     if withdrawn {
         lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
     }

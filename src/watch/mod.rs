@@ -9,6 +9,7 @@
 
 mod line;
 mod question;
+mod way;
 mod why;
 
 use std::fs::Permissions;
@@ -28,6 +29,9 @@ use crate::envelope::Name;
 use crate::store::{Reader, Store};
 
 pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
+pub use way::Known;
+
+use question::Asked;
 
 /// Longest question: it may hold an event, escaped, or a roster.
 const MOST: u64 = 4 << 20;
@@ -38,6 +42,9 @@ const AT_ONCE: usize = 32;
 pub trait Node: Send + Sync + 'static {
     /// How it stands, as JSON.
     fn report(&self) -> serde_json::Value;
+
+    /// By whose keys it verifies hops now.
+    fn known(&self) -> Known;
 
     /// Gives a peer again what was stored at this time (ms since 1970) or later; what follows, or why not, for a person.
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String>;
@@ -128,7 +135,7 @@ async fn converse(stream: UnixStream, store: Store, node: Arc<dyn Node>) -> io::
     };
     let answer = async {
         match serde_json::from_str::<Question>(&line) {
-            Ok(question) => question::answer(&question, &store, Some(&*node), &[], &mut writer).await?,
+            Ok(question) => question::answer(&question, &store, Asked::Running(&*node), &mut writer).await?,
             Err(error) => writer.write_all(format!("!not a question of this version: {error}\n").as_bytes()).await?,
         }
         writer.flush().await
@@ -189,8 +196,15 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
     }
     let (reader, mut writer) = tokio::io::duplex(64 << 10);
     let readers = readers(config);
+    let known = match Known::at_rest(config, &store).await {
+        Ok(known) => known,
+        Err(error) => {
+            store.close().await;
+            return Err(error.to_string());
+        }
+    };
     let answer = async {
-        let result = question::answer(&question, &store, None, &readers, &mut writer).await;
+        let result = question::answer(&question, &store, Asked::AtRest(&readers, &known), &mut writer).await;
         drop(writer);
         result
     };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
+use super::way::Known;
 use super::why::{self, Why};
 use super::{Node, line};
 use crate::envelope::{Kind, Name, Shape};
@@ -165,18 +166,51 @@ impl Filter {
     }
 }
 
-/// Writes the answer. An error is the reader's going away. `readers`: who reads the log, where no node could say it.
+/// Who is asked.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'a> {
+    #[allow(missing_docs)]
+    Running(&'a dyn Node),
+    /// The store alone, with who reads the log and whose keys are known, where no node could say it.
+    AtRest(&'a [Reader], &'a Known),
+}
+
+impl<'a> Asked<'a> {
+    fn node(self) -> Option<&'a dyn Node> {
+        match self {
+            Asked::Running(node) => Some(node),
+            Asked::AtRest(..) => None,
+        }
+    }
+
+    fn readers(self) -> &'a [Reader] {
+        match self {
+            Asked::Running(_) => &[],
+            Asked::AtRest(readers, _) => readers,
+        }
+    }
+
+    /// A running node may know more after a while.
+    fn known(self) -> Known {
+        match self {
+            Asked::Running(node) => node.known(),
+            Asked::AtRest(_, known) => known.clone(),
+        }
+    }
+}
+
+/// Writes the answer. An error is the reader's going away.
 pub(super) async fn answer<W: AsyncWrite + Unpin>(
     question: &Question,
     store: &Store,
-    node: Option<&dyn Node>,
-    readers: &[Reader],
+    asked: Asked<'_>,
     out: &mut W,
 ) -> io::Result<()> {
+    let (node, readers) = (asked.node(), asked.readers());
     match &question.ask {
         Ask::Log { after, last, follow, filter } => {
             let start = last.map(|last| store.head().saturating_sub(last)).or(*after).unwrap_or(0);
-            log(start, *follow, filter, question.form, store, out).await
+            log(start, *follow, filter, question.form, store, asked, out).await
         }
         Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
         Ask::Settle { numbers, act } => match node {
@@ -237,6 +271,7 @@ async fn log<W: AsyncWrite + Unpin>(
     filter: &Filter,
     form: Form,
     store: &Store,
+    asked: Asked<'_>,
     out: &mut W,
 ) -> io::Result<()> {
     let mut head = store.watch_head();
@@ -255,9 +290,10 @@ async fn log<W: AsyncWrite + Unpin>(
             }
             continue;
         };
+        let known = asked.known();
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
             let header = entry.envelope.header();
-            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id)) {
+            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id), &known) {
                 say(out, '=', &line).await?;
             }
         }

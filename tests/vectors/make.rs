@@ -1,10 +1,13 @@
 //! Makes the vectors. Everything is written out anew, from the description of the format alone.
 
+mod hops;
+
 use std::fmt::Write;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sha2::{Digest, Sha256};
 
+#[derive(Clone)]
 pub struct Vector {
     pub name: String,
     pub bytes: Vec<u8>,
@@ -12,6 +15,8 @@ pub struct Vector {
     pub expect: String,
     /// Of a good envelope: its IEP04 text.
     pub json: Option<String>,
+    /// Of an envelope with attestations: for each node of the path, what it has signed, and whether that holds.
+    pub hops: Option<serde_json::Value>,
 }
 
 /// One vector a line, so that a change shows as one.
@@ -22,6 +27,9 @@ pub fn write(vectors: &[Vector], subject: &str) -> String {
         let mut line = serde_json::json!({"name": vector.name, "expect": vector.expect, subject: hex});
         if let Some(json) = &vector.json {
             line["json"] = json.as_str().into();
+        }
+        if let Some(hops) = &vector.hops {
+            line["hops"] = hops.clone();
         }
         write!(text, "{}\n{line}", if index > 0 { "," } else { "" }).unwrap();
     }
@@ -39,6 +47,7 @@ pub fn read(text: &str, subject: &str) -> Vec<Vector> {
             bytes: bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect(),
             expect: part(vector, "expect").unwrap(),
             json: part(vector, "json"),
+            hops: vector.get("hops").cloned(),
         }
     };
     list.iter().map(vector).collect()
@@ -142,6 +151,14 @@ const META: &str = r#""relay:origin": "cert-at", "relay:time": "2026-11-24T10:00
 const EVENT: [(&str, &str); 4] =
     [("source.ip", "\"192.0.2.1\""), ("source.port", "80"), ("extra.score", "1.0"), ("raw", "\"eHl6enk=\"")];
 
+fn salt(index: u32) -> Vec<u8> {
+    sha(&[&SEED, &index.to_be_bytes()])[..16].to_vec()
+}
+
+fn digest(salt: &[u8], key: &str, value: &str) -> Hash {
+    sha(&[salt, &(key.len() as u32).to_be_bytes(), key.as_bytes(), value.as_bytes()])
+}
+
 /// An envelope in its parts, each of which can be spoilt.
 #[derive(Clone)]
 struct Parts {
@@ -226,17 +243,26 @@ impl Parts {
         Parts { index, others: count - 1, ..self }
     }
 
+    fn leaf(&self) -> Hash {
+        self.leaf_of(&map(self.header.clone()).encode())
+    }
+
+    fn leaf_of(&self, header: &[u8]) -> Hash {
+        let digests: Vec<u8> =
+            self.fields.iter().zip(0..).flat_map(|((key, value), i)| digest(&salt(i), key, value)).collect();
+        sha(&[&[0], b"intelmq-relay/1 envelope", &sha(&[header]), &digests])
+    }
+
     fn wire(&self) -> Wire {
         self.wire_of(map(self.header.clone()).encode())
     }
 
     fn wire_of(&self, header: Vec<u8>) -> Wire {
-        let mut digests = Vec::new();
+        let leaf = self.leaf_of(&header);
         let mut fields = Vec::new();
         for (i, (key, value)) in self.fields.iter().enumerate() {
-            let salt = &sha(&[&SEED, &(i as u32).to_be_bytes()])[..16];
-            let digest = sha(&[salt, &(key.len() as u32).to_be_bytes(), key.as_bytes(), value.as_bytes()]);
-            digests.extend(digest);
+            let salt = salt(i as u32);
+            let digest = digest(&salt, key, value);
             fields.push(if self.hidden.contains(&i) {
                 bytes(digest)
             } else if self.hidden.is_empty() {
@@ -245,7 +271,6 @@ impl Parts {
                 List(vec![text(key), text(value), bytes(salt)])
             });
         }
-        let leaf = sha(&[&[0], b"intelmq-relay/1 envelope", &sha(&[&header]), &digests]);
         let mut leaves: Vec<Hash> = (0..self.others).map(|other| sha(&[b"another", &other.to_be_bytes()])).collect();
         leaves.insert(self.index, leaf);
         let count = leaves.len() as u32;
@@ -267,11 +292,12 @@ fn encode(wire: Wire) -> Vec<u8> {
 }
 
 fn vector(name: &str, bytes: Vec<u8>, expect: &str) -> Vector {
-    Vector { name: name.to_owned(), bytes, expect: expect.to_owned(), json: None }
+    Vector { name: name.to_owned(), bytes, expect: expect.to_owned(), json: None, hops: None }
 }
 
 pub fn envelopes() -> Vec<Vector> {
-    [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals(), other_forms()].into_iter().flatten().collect()
+    let all = [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals(), other_forms(), hops::hops()];
+    all.into_iter().flatten().collect()
 }
 
 fn good() -> Vec<Vector> {
@@ -752,7 +778,7 @@ fn signed_roster(content: &[u8], by: &[u8]) -> Vec<u8> {
 pub fn rosters() -> Vec<Vector> {
     let mut made = Vec::new();
     let mut add = |name: &str, expect: &str, bytes: Vec<u8>| {
-        made.push(Vector { name: name.into(), bytes, expect: expect.into(), json: None });
+        made.push(vector(name, bytes, expect));
     };
     let good = map(roster_parts()).encode();
     let with = |key: &str, value: Cbor| {
