@@ -264,6 +264,17 @@ fn signed(root: &Hash, count: u32) -> Vec<u8> {
     [SEAL, root, &count.to_be_bytes()].concat()
 }
 
+/// What is signed of an envelope that is alone in its batch.
+#[cfg(test)]
+pub(super) fn tests_only_signed(sealed: &Sealed) -> Vec<u8> {
+    let digests = sealed.fields().zip(0..).map(|(field, index)| match field {
+        Field::Open { key, value, .. } => field_digest(&salt(sealed.seed().unwrap(), index), key, value),
+        Field::Hidden { digest } => digest,
+    });
+    let signed = signed(&leaf(sealed.header_bytes(), digests), 1);
+    signed[SEAL.len()..].to_vec()
+}
+
 /// A header sealed as it is, content id and all: what only a liar does.
 #[cfg(test)]
 pub(super) fn tests_only_seal_as_is(secret: &Secret, mut header: Header, fields: Vec<(String, String)>) -> Vec<u8> {

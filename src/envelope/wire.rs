@@ -11,6 +11,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteArray;
+use uuid::Uuid;
 
 use super::merkle::Hash;
 use super::{Header, Name, json};
@@ -172,6 +173,29 @@ impl Envelope {
             .map_err(|_| Malformed::Shape("the envelope and its seal have definite lengths"))?;
         let seed = seed.map(|seed| seed.into_array());
         Ok(Envelope { header, header_at, fields, seed, seal, path, path_at, bytes })
+    }
+
+    /// The origin and the id that these bytes name, if they begin as an envelope does: to tell what was sent in the
+    /// place of what, before it is worth decoding. What [`Envelope::decode`] reads is named the same here.
+    pub fn named(bytes: &[u8]) -> Option<(Name, Uuid)> {
+        #[derive(Deserialize)]
+        struct Named {
+            origin: Name,
+            id: Uuid,
+        }
+        // The array's head, in each form that CBOR has for a length.
+        let head = match bytes.first()? {
+            0x80..=0x97 => 1,
+            0x98 => 2,
+            0x99 => 3,
+            0x9a => 5,
+            0x9b => 9,
+            _ => return None,
+        };
+        let mut rest = serde_cbor::Deserializer::from_slice(bytes.get(head..)?);
+        let header: &serde_bytes::Bytes = Deserialize::deserialize(&mut rest).ok()?;
+        let Named { origin, id } = serde_cbor::from_slice(header).ok()?;
+        Some((origin, id))
     }
 
     pub(super) fn encode(
