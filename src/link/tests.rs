@@ -465,6 +465,23 @@ fn something_else_in_the_place_of_what_was_offered_ends_the_link() {
 }
 
 #[test]
+fn a_body_that_was_not_asked_for_ends_the_link() {
+    let mut b = side(true, 0, From::All);
+    let offer = |slot: u16| Offer(slot, name("far"), Uuid::from_u128(slot.into()), 900, 0);
+    b.node.seen.insert(SeenKeys::of_offer(&Key::default(), Uuid::from_u128(1), 0).insert.0, 0);
+    b.step(
+        vec![Frame::Batch(Batch { no: 1, offers: vec![offer(0), offer(1)], whole: vec![], token: ByteBuf::new() })],
+        0,
+    )
+    .unwrap();
+    let body = Bytes::from_static(b"envelope 1");
+    for slot in [1, 2] {
+        let bodies = Bodies { no: 1, packed: pack([(slot, &body)].into_iter()) };
+        assert_eq!(b.step(vec![Frame::Bodies(bodies)], 0), Err(Violation::Unexpected("a body that was not asked for")));
+    }
+}
+
+#[test]
 fn more_batches_than_may_be_open_end_the_link() {
     let mut b = side(true, 0, From::All);
     let mut next = |no: u64| {
