@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::wire::Malformed;
-use super::{Key, Name, Tlp};
+use super::{Key, Name, Tlp, cbor};
 
 /// The version of envelopes that this program writes and reads.
 pub const VERSION: u8 = 1;
@@ -147,8 +147,7 @@ impl Header {
         if bytes.first().is_none_or(|first| first >> 5 != 5) {
             return Err(Malformed::Header("it is no CBOR map"));
         }
-        let header: Header =
-            serde_cbor::from_slice(bytes).map_err(|e| version_of(bytes).unwrap_or_else(|| e.into()))?;
+        let header: Header = cbor::read(bytes).map_err(|e| version_of(bytes).unwrap_or_else(|| e.into()))?;
         if header.v != VERSION {
             return Err(Malformed::Version(header.v.into()));
         }

@@ -8,6 +8,7 @@
 //! text ─Message::read→ Message ─Draft::new→ Draft ─seal→ Sealed ─bytes→ … ─Envelope::decode→ Envelope ─Verifier::open→ Sealed ─write→ text
 //! ```
 
+pub(crate) mod cbor;
 mod glob;
 mod header;
 mod hierarchy;

@@ -182,6 +182,15 @@ fn a_content_id_leaves_out_no_more_than_the_feed() {
     }
 }
 
+#[test]
+fn there_is_one_dialect_of_a_header() {
+    let plain = Header { links: Links { parent: Some("RT#1".into()), ..Links::default() }, ..header(1) };
+    assert_eq!(Header::decode(&plain.encode()), Ok(plain.clone()));
+    // Numbers in the place of keys, which serde_cbor would write and read.
+    let packed = serde_cbor::ser::to_vec_packed(&plain).unwrap();
+    assert!(serde_cbor::from_slice::<Header>(&packed).is_ok() && Header::decode(&packed).is_err());
+}
+
 /// The bytes with one part of them replaced.
 fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let at = bytes.windows(old.len()).position(|part| part == old).unwrap();

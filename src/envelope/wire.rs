@@ -178,11 +178,6 @@ impl Envelope {
     /// The origin and the id that these bytes name, if they begin as an envelope does: to tell what was sent in the
     /// place of what, before it is worth decoding. What [`Envelope::decode`] reads is named the same here.
     pub fn named(bytes: &[u8]) -> Option<(Name, Uuid)> {
-        #[derive(Deserialize)]
-        struct Named {
-            origin: Name,
-            id: Uuid,
-        }
         // The array's head, in each form that CBOR has for a length.
         let head = match bytes.first()? {
             0x80..=0x97 => 1,
@@ -194,7 +189,7 @@ impl Envelope {
         };
         let mut rest = serde_cbor::Deserializer::from_slice(bytes.get(head..)?);
         let header: &serde_bytes::Bytes = Deserialize::deserialize(&mut rest).ok()?;
-        let Named { origin, id } = serde_cbor::from_slice(header).ok()?;
+        let Header { origin, id, .. } = Header::decode(header).ok()?;
         Some((origin, id))
     }
 

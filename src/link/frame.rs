@@ -10,7 +10,7 @@ use super::few::{self, Few};
 use super::pull::Known;
 use super::rosters::Have;
 use super::verdict::Verdict;
-use crate::envelope::{Name, SeenKey};
+use crate::envelope::{Name, SeenKey, cbor};
 
 /// Everything that travels on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,7 +267,7 @@ fn cbor<T: Serialize>(body: &T) -> Vec<u8> {
 }
 
 fn of_cbor<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    Ok(serde_cbor::from_slice(body)?)
+    Ok(cbor::read(body)?)
 }
 
 /// Takes the length of the next frame off `buffer`, when all of it is there: `None` means that more bytes are needed.
@@ -392,6 +392,14 @@ mod tests {
             longer.push(0);
             assert!(Frame::decode(&longer).is_err(), "{frame:?} with a byte more");
         }
+    }
+
+    #[test]
+    fn there_is_one_dialect_of_a_frame() {
+        let beat = Beat { token: ByteBuf::from([3; 64]) };
+        let packed = serde_cbor::ser::to_vec_packed(&beat).unwrap();
+        assert!(serde_cbor::from_slice::<Beat>(&packed).is_ok());
+        assert!(Frame::decode(&[&[8], &packed[..]].concat()).is_err());
     }
 
     impl Frame {
