@@ -266,6 +266,17 @@ fn a_key_does_not_reach_into_its_value() {
 }
 
 #[test]
+fn a_value_does_not_reach_out_of_its_field() {
+    let one = sealed(vec![fields(&[("count", "12")])]).remove(0);
+    for value in ["1}", "1,\"extra.relay.origin\":\"cert-ee\"", "1 2", "\"a\\u00", "NaNs"] {
+        let head = if value.len() < 24 { vec![0x60 + value.len() as u8] } else { vec![0x78, value.len() as u8] };
+        let injected = patched(one.bytes(), b"\x6212", &[&head, value.as_bytes()].concat());
+        let refused = Malformed::Field { index: 0, what: "its value is not JSON" };
+        assert_eq!(decode(&injected).unwrap_err(), refused, "{value}");
+    }
+}
+
+#[test]
 fn equal_values_have_digests_that_tell_nothing() {
     let whole = sealed(vec![event(), event()]);
     let mut seen = HashSet::new();

@@ -101,8 +101,8 @@ impl Copy {
     /// Builds these test binaries; where each of them is. What does not compile is a fault of the table.
     fn build<'a>(&self, binaries: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, PathBuf>, String> {
         let binaries: BTreeSet<&str> = binaries.collect();
-        let mut cargo = Command::new("nice");
-        cargo.arg(env!("CARGO")).args(["test", "--no-run", "--offline", "--all-features"]);
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--no-run", "--offline", "--all-features"]);
         cargo.arg("--message-format=json-render-diagnostics").current_dir(&self.tree);
         for binary in &binaries {
             match *binary {
@@ -138,8 +138,7 @@ impl Copy {
     fn run(&self, binary: &Path, path: &str) -> Outcome {
         let output = tempfile::NamedTempFile::new().unwrap();
         let write = || output.reopen().unwrap();
-        let mut test = Command::new("nice")
-            .arg(binary)
+        let mut test = Command::new(binary)
             .args(["--exact", path, "--include-ignored"])
             .stdin(Stdio::null())
             .stdout(write())
