@@ -130,6 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_its_origins() {
+        let (one, other, id) = (Key::default(), crate::envelope::Secret::from_seed(&[1; 32]).key(), Uuid::from_u128(1));
+        assert_ne!(SeenKeys::of_offer(&one, id, 0).insert, SeenKeys::of_offer(&other, id, 0).insert);
+        assert_ne!(SeenKeys::of_withdrawn(&one, id), SeenKeys::of_withdrawn(&other, id));
+        assert_ne!(SeenKeys::of_withdrawn(&one, id).insert, SeenKeys::of_offer(&one, id, 0).insert);
+    }
+
+    #[test]
     fn cycat_ids_are_read_and_plain_ones_too() {
         let uuid = "72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b";
         assert_eq!(parse(uuid), uuid.parse().ok());

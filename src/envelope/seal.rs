@@ -282,6 +282,13 @@ fn signed(root: &Hash, count: u32) -> Vec<u8> {
     [SEAL, root, &count.to_be_bytes()].concat()
 }
 
+/// What is signed of an envelope that is alone in its batch.
+#[cfg(test)]
+pub(super) fn tests_only_signed(sealed: &Sealed) -> Vec<u8> {
+    let signed = signed(&sealed.leaf(), 1);
+    signed[SEAL.len()..].to_vec()
+}
+
 /// A header sealed as it is, content id and all: what only a liar does.
 #[cfg(test)]
 pub(super) fn tests_only_seal_as_is(secret: &Secret, mut header: Header, fields: Vec<(String, String)>) -> Vec<u8> {

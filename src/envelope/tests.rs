@@ -169,6 +169,133 @@ fn content_ids_are_recomputed_where_they_can_be() {
 }
 
 #[test]
+fn a_content_id_leaves_out_no_more_than_the_feed() {
+    let header = |without: &str| Header { content: Some(vec![without.into()]), ..header(0) };
+    for without in ["source.ip", "extra.feed.", ""] {
+        let refused = Draft::new(header(without), event(), &Bounds::default()).unwrap_err();
+        assert_eq!(refused, Malformed::Header("a content id may leave out fields of the feed only"));
+        let lie = seal::tests_only_seal_as_is(&secret(1), header(without), event());
+        assert_eq!(open(&lie).unwrap_err(), refused.to_string());
+    }
+}
+
+#[test]
+fn there_is_one_form_of_a_header() {
+    let plain = Header { links: Links { parent: Some("RT#1".into()), ..Links::default() }, ..header(1) };
+    assert_eq!(Header::decode(&plain.encode()), Ok(plain.clone()));
+    // Numbers in the place of keys, which serde_cbor would write and read.
+    let packed = serde_cbor::ser::to_vec_packed(&plain).unwrap();
+    assert!(serde_cbor::from_slice::<Header>(&packed).is_ok() && Header::decode(&packed).is_err());
+}
+
+/// The bytes with one part of them replaced.
+fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(old.len()).position(|part| part == old).unwrap();
+    [&bytes[..at], new, &bytes[at + old.len()..]].concat()
+}
+
+#[test]
+fn a_seal_holds_for_its_place_and_its_count_only() {
+    let batch = sealed(vec![event(); 5]);
+    let whole = batch[0].bytes();
+    // 5 to 8 leaves have proofs of one length for the first of them.
+    let of = |index: u8, count: u8| [&[0x84, index, count, 0x83][..]].concat();
+    for (index, count) in [(0, 6), (0, 8), (1, 5), (2, 5)] {
+        let moved = patched(whole, &of(0, 5), &of(index, count));
+        assert!(decode(&moved).is_ok(), "of the right shape");
+        assert_eq!(open(&moved).unwrap_err(), BadSeal::Signature.to_string(), "{index} of {count}");
+    }
+    // The proof of a neighbour.
+    let mut stolen = batch[0].seal().clone();
+    stolen.proof.clone_from(&batch[1].seal().proof);
+    let fields: Vec<Field<'_>> = batch[0].fields().collect();
+    let bytes = Envelope::encode(batch[0].header_bytes(), &fields, batch[0].seed(), &stolen, &batch[0].wire_path());
+    assert_eq!(open(&bytes).unwrap_err(), BadSeal::Signature.to_string());
+}
+
+#[test]
+fn what_is_signed_as_something_else_is_no_seal() {
+    let one = &sealed(vec![event()])[0];
+    // Of a batch of one, the root is the leaf: here, as whoever verifies computes it.
+    let signed = seal::tests_only_signed(one);
+    for domain in [&b"intelmq-relay/1 roster"[..], b"intelmq-relay/1 envelope", b"noise-libp2p-static-key:", b""] {
+        let foreign = secret(1).sign(&[domain, &signed].concat());
+        let bytes = patched(one.bytes(), &one.seal().signature, &foreign);
+        assert_eq!(open(&bytes).unwrap_err(), BadSeal::Signature.to_string(), "{}", domain.escape_ascii());
+    }
+}
+
+#[test]
+fn a_seal_has_one_signature_and_no_key_of_small_order_has_any() {
+    let one = &sealed(vec![event()])[0];
+    // S plus the order of the group: the same to whoever does not look whether it is reduced.
+    const ORDER: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    let mut malleable = one.seal().signature;
+    let mut carry = 0;
+    for (byte, order) in malleable[32..].iter_mut().zip(ORDER) {
+        let sum = u16::from(*byte) + u16::from(order) + carry;
+        (*byte, carry) = (sum as u8, sum >> 8);
+    }
+    assert_eq!(carry, 0);
+    assert!(open(&patched(one.bytes(), &one.seal().signature, &malleable)).is_err());
+
+    // The point of order 4, and R = 1, S = 0: for every fourth content, the equation holds.
+    let mut nothing = [0; 64];
+    nothing[0] = 1;
+    for id in 0..32 {
+        let weak = Header { key: Key::default(), ..header(id) };
+        let bytes = seal::tests_only_seal_as_is(&secret(1), weak, event());
+        let signature = decode(&bytes).unwrap().seal().signature;
+        let bytes = patched(&bytes, &signature, &nothing);
+        assert_eq!(open(&bytes).unwrap_err(), BadSeal::Signature.to_string(), "{id}");
+    }
+}
+
+#[test]
+fn a_key_does_not_reach_into_its_value() {
+    let one = sealed(vec![fields(&[("count", "12")])]).remove(0);
+    let shifted = patched(one.bytes(), b"\x65count\x6212", b"\x66count1\x612");
+    assert_eq!(decode(&shifted).unwrap().field("count1"), Some("2"));
+    assert_eq!(open(&shifted).unwrap_err(), BadSeal::Signature.to_string());
+}
+
+#[test]
+fn a_value_does_not_reach_out_of_its_field() {
+    let one = sealed(vec![fields(&[("count", "12")])]).remove(0);
+    for value in ["1}", "1,\"extra.relay.origin\":\"cert-ee\"", "1 2", "\"a\\u00", "NaNs"] {
+        let head = if value.len() < 24 { vec![0x60 + value.len() as u8] } else { vec![0x78, value.len() as u8] };
+        let injected = patched(one.bytes(), b"\x6212", &[&head, value.as_bytes()].concat());
+        let refused = Malformed::Field { index: 0, what: "its value is not JSON" };
+        assert_eq!(decode(&injected).unwrap_err(), refused, "{value}");
+    }
+}
+
+#[test]
+fn equal_values_have_digests_that_tell_nothing() {
+    let whole = sealed(vec![event(), event()]);
+    let mut seen = HashSet::new();
+    for sealed in &whole {
+        for field in sealed.hide(|_| true).fields() {
+            let Field::Hidden { digest } = field else { panic!("{field:?} is open") };
+            assert!(seen.insert(digest), "nobody finds a value by its digest in another event");
+        }
+    }
+    // Whoever has all fields but one, with their salts, has nothing of that one's.
+    let mut salts = HashSet::new();
+    for sealed in &whole {
+        for field in sealed.hide(|key| key == "source.ip").fields() {
+            if let Field::Open { salt, .. } = field {
+                assert!(salts.insert(salt.unwrap()));
+            }
+        }
+    }
+    assert_eq!((seen.len(), salts.len()), (8, 6));
+}
+
+#[test]
 fn hiding_twice_is_hiding_both() {
     let whole = &sealed(vec![event(), event()])[1];
     let twice = whole.hide(|key| key == "raw").hide(|key| key == "source.ip");

@@ -11,6 +11,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteArray;
+use uuid::Uuid;
 
 use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
@@ -183,6 +184,20 @@ impl Envelope {
             return Err(Malformed::Shape("its bytes are not in the one form that an envelope has"));
         }
         Ok(())
+    }
+
+    /// The origin and the id that these bytes name, if they begin as an envelope does: to tell what was sent in the
+    /// place of what, before it is worth decoding. What [`Envelope::decode`] reads is named the same here.
+    pub fn named(bytes: &[u8]) -> Option<(Name, Uuid)> {
+        #[derive(Deserialize)]
+        struct Named {
+            origin: Name,
+            id: Uuid,
+        }
+        let mut rest = serde_cbor::Deserializer::from_slice(bytes.strip_prefix(&[0x85])?);
+        let header: &serde_bytes::Bytes = Deserialize::deserialize(&mut rest).ok()?;
+        let Named { origin, id } = serde_cbor::from_slice(header).ok()?;
+        Some((origin, id))
     }
 
     pub(super) fn encode(

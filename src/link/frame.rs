@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
+use super::few::{self, Few};
 use super::pull::Known;
 use super::rosters::Have;
 use super::verdict::Verdict;
@@ -78,6 +79,7 @@ pub struct Batch {
     /// Counts up from 1 on each link.
     pub no: u64,
     /// What is offered.
+    #[serde(deserialize_with = "few::deserialize")]
     pub offers: Vec<Offer>,
     /// What is sent whole: see [`pack`]. Slots of offers and bodies are distinct, and together 0 to n-1.
     #[serde(with = "serde_bytes")]
@@ -97,6 +99,7 @@ pub struct Want {
     /// The batch.
     pub no: u64,
     /// Per slot.
+    #[serde(deserialize_with = "few::deserialize")]
     pub answers: Vec<(u16, Answer)>,
 }
 
@@ -134,6 +137,7 @@ pub struct Done {
     /// The batch.
     pub no: u64,
     /// Per slot, in order.
+    #[serde(deserialize_with = "few::deserialize")]
     pub verdicts: Vec<Verdict>,
     /// How the receiver would like the next ones.
     pub mode: Mode,
@@ -263,7 +267,11 @@ fn cbor<T: Serialize>(body: &T) -> Vec<u8> {
 }
 
 fn of_cbor<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    Ok(serde_cbor::from_slice(body)?)
+    // Not serde_cbor's own dialects: numbers in the place of keys, and arrays in that of enums.
+    let mut input = serde_cbor::Deserializer::from_slice(body).disable_packed_format().disable_legacy_enums();
+    let frame = T::deserialize(&mut input)?;
+    input.end()?;
+    Ok(frame)
 }
 
 /// Takes the length of the next frame off `buffer`, when all of it is there: `None` means that more bytes are needed.
@@ -311,7 +319,7 @@ pub(super) fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, Fr
     }
     let plain = zstd::bulk::decompress(packed, size as usize).map_err(|_| content("bodies do not decompress"))?;
     let plain = Bytes::from(plain);
-    let bodies: Vec<(u16, &serde_bytes::Bytes)> = serde_cbor::from_slice(&plain)?;
+    let Few(bodies): Few<(u16, &serde_bytes::Bytes)> = serde_cbor::from_slice(&plain)?;
     Ok(bodies.into_iter().map(|(slot, body)| (slot, plain.slice_ref(body))).collect())
 }
 
@@ -390,6 +398,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn there_is_one_dialect_of_a_frame() {
+        let beat = Beat { token: ByteBuf::from([3; 64]) };
+        let packed = serde_cbor::ser::to_vec_packed(&beat).unwrap();
+        assert!(serde_cbor::from_slice::<Beat>(&packed).is_ok());
+        assert!(Frame::decode(&[&[8], &packed[..]].concat()).is_err());
+    }
+
     impl Frame {
         fn decode_len(bytes: &[u8]) -> usize {
             unsigned_varint::decode::usize(bytes).unwrap().0
@@ -404,6 +420,30 @@ mod tests {
         assert!(matches!(unpack(&packed, 1 << 19), Err(FrameError::TooLong(_))));
         assert_eq!(unpack(&packed, 1 << 21).unwrap(), [(0, zeros)]);
         assert!(unpack(b"no zstd at all", 1 << 20).is_err());
+    }
+
+    #[test]
+    fn a_count_bomb_is_refused_before_it_takes_memory() {
+        // A million empty envelopes, each 40 bytes in memory: some hundred bytes when compressed.
+        let mut tiny = [&[0x9a, 0, 0x10, 0, 0][..], &[0x82, 0, 0x40].repeat(1 << 20)].concat();
+        let packed = zstd::bulk::compress(&tiny, ZSTD_LEVEL).unwrap();
+        assert!(packed.len() < 1000, "{}", packed.len());
+        let refused = |result: Result<(), FrameError>| result.unwrap_err().to_string();
+        assert!(refused(unpack(&packed, 4 << 20).map(drop)).contains("more than 512 entries"));
+        // So many of them, and as many as there can be none, are said and not there.
+        tiny.truncate(5);
+        assert!(unpack(&zstd::bulk::compress(&tiny, ZSTD_LEVEL).unwrap(), 4 << 20).is_err());
+        let most: &[u8] = &[0x9b, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert!(unpack(&zstd::bulk::compress(most, ZSTD_LEVEL).unwrap(), 4 << 20).is_err());
+        for list in [&b"\x67answers"[..], b"\x68verdicts", b"\x66offers"] {
+            let body = [&[0xa1], list, most].concat();
+            for kind in [4, 5, 7] {
+                assert!(Frame::decode(&[&[kind], &body[..]].concat()).is_err());
+            }
+        }
+        let verdicts = vec![Verdict::Loop; 513];
+        let done = Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer }).encode();
+        assert!(refused(read(&done, 1 << 20).map(drop)).contains("more than 512 entries"));
     }
 
     proptest! {

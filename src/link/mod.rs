@@ -13,6 +13,7 @@
 //! sends; what breaks the rules is a [`Violation`], which ends this link and nothing else.
 
 mod claims;
+mod few;
 mod frame;
 mod given;
 mod incoming;

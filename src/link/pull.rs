@@ -17,7 +17,7 @@ use super::rate::Allowance;
 use super::slow::{Answers, Slowing};
 use super::verdict::Verdict;
 use super::{MAX_BATCHES, MAX_ENTRIES, MAX_TOKEN, Settings, Violation};
-use crate::envelope::{Name, SeenKeys};
+use crate::envelope::{Envelope, Name, SeenKeys};
 
 /// How long a cursor that moved without new envelopes waits for some to be committed with, ms: while batches are open,
 /// and when none is.
@@ -233,6 +233,10 @@ impl Pull {
             let Some(Slot::Wanted(offer, key, _)) = place.as_deref() else {
                 return Err(Violation::Unexpected("a body that was not asked for"));
             };
+            // Else whoever offers an id and serves anything valid would hold its claim again and again.
+            if Envelope::named(&body).is_some_and(|(origin, id)| (&origin, id) != (&offer.1, offer.2)) {
+                return Err(Violation::Unexpected("another envelope than it had offered"));
+            }
             self.slow.arrived(offer, body.len(), now);
             let key = *key;
             let withdrawn = body.is_empty();

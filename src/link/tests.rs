@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use super::*;
-use crate::envelope::{Key, Name, SeenKeys};
+use crate::envelope::{Bounds, Draft, Envelope, Key, Message, Name, Secret, SeenKeys, seal};
 
 /// A node that has every id of `seen`; every origin is known, under one key.
 #[derive(Default)]
@@ -423,13 +423,69 @@ fn frames_out_of_place_end_the_link() {
         batch(1, vec![offer(1)], vec![]),
         batch(1, vec![offer(0), offer(0)], vec![]),
         batch(1, vec![offer(0)], vec![1, 2, 3]),
-        batch(1, (0..513).map(offer).collect(), vec![]),
+        batch(1, (0..512).map(offer).collect(), pack([(512, &Bytes::from_static(b"one more"))].into_iter())),
         Frame::Bodies(Bodies { no: 1, packed: vec![] }),
         Frame::Want(Want { no: 1, answers: vec![] }),
         Frame::Done(Done { no: 1, verdicts: vec![], mode: Mode::Offer }),
     ] {
         assert!(matches!(refused(frame.clone()), Violation::Unexpected(_)), "{frame:?}");
     }
+}
+
+/// Whoever serves something valid in the place of what it had offered would be as good as one that serves it: it could
+/// claim the id again at once, and again, and keep it from coming on another link.
+#[test]
+fn something_else_in_the_place_of_what_was_offered_ends_the_link() {
+    let sealed = |origin: &str, id| {
+        let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+        let header = message.header(&name(origin), Uuid::from_u128(id), 0);
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut ChaCha20Rng::seed_from_u64(1)).remove(0)
+    };
+    let serve = |body: &Bytes| {
+        let mut b = side(true, 0, From::All);
+        let offers = vec![Offer(0, name("far"), Uuid::from_u128(1), 900, 0)];
+        b.step(vec![Frame::Batch(Batch { no: 1, offers, whole: vec![], token: ByteBuf::new() })], 0).unwrap();
+        b.step(vec![Frame::Bodies(Bodies { no: 1, packed: pack([(0, body)].into_iter()) })], 0).map(|_| b.submitted)
+    };
+    let offered = sealed("far", 1);
+    for good in [offered.bytes().clone(), offered.hide(|_| true).with_hop(&name("b")).bytes().clone()] {
+        assert_eq!(serve(&good).unwrap()[0].envelopes, [good]);
+    }
+    for bad in [sealed("far", 2).bytes().clone(), sealed("near", 1).bytes().clone()] {
+        assert!(Envelope::decode(bad.clone(), &Bounds::default()).is_ok());
+        assert_eq!(serve(&bad), Err(Violation::Unexpected("another envelope than it had offered")));
+    }
+    // What is no envelope is the gate's to refuse.
+    assert_eq!(serve(&Bytes::from_static(b"garbage")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_body_that_was_not_asked_for_ends_the_link() {
+    let mut b = side(true, 0, From::All);
+    let offer = |slot: u16| Offer(slot, name("far"), Uuid::from_u128(slot.into()), 900, 0);
+    b.node.seen.insert(SeenKeys::of_offer(&Key::default(), Uuid::from_u128(1), 0).insert.0, 0);
+    b.step(
+        vec![Frame::Batch(Batch { no: 1, offers: vec![offer(0), offer(1)], whole: vec![], token: ByteBuf::new() })],
+        0,
+    )
+    .unwrap();
+    let body = Bytes::from_static(b"envelope 1");
+    for slot in [1, 2] {
+        let bodies = Bodies { no: 1, packed: pack([(slot, &body)].into_iter()) };
+        assert_eq!(b.step(vec![Frame::Bodies(bodies)], 0), Err(Violation::Unexpected("a body that was not asked for")));
+    }
+}
+
+#[test]
+fn more_batches_than_may_be_open_end_the_link() {
+    let mut b = side(true, 0, From::All);
+    let mut next = |no: u64| {
+        let offers = vec![Offer(0, name("far"), Uuid::from_u128(no.into()), 900, 0)];
+        b.step(vec![Frame::Batch(Batch { no, offers, whole: vec![], token: ByteBuf::new() })], 0)
+    };
+    (1..=MAX_BATCHES as u64).for_each(|no| drop(next(no).unwrap()));
+    assert_eq!(next(MAX_BATCHES as u64 + 1), Err(Violation::Unexpected("more batches than may be open")));
 }
 
 #[test]

@@ -377,6 +377,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_the_path_keeps_nothing_from_its_node() {
+        let (b, it) = (name("b"), name("it"));
+        for hops in [&["it", "b", "me"][..], &["me", "b", "me"]] {
+            let poisoned = envelope("far", Some(Tlp::Clear), &[], hops);
+            assert_eq!(policy().shares(&poisoned, Some(&b), &it, &community()), give(), "{hops:?}");
+        }
+    }
+
+    #[test]
     fn every_reason_is_read_as_it_was_written() {
         let rule = Arc::new(RuleId { label: "ours/1".into(), line: 7 });
         let labels = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red].map(Reason::Tlp);

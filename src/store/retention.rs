@@ -33,6 +33,9 @@ pub(super) struct Step {
 /// Keys that one step removes, about.
 const KEYS: usize = 1024;
 const DAY: u64 = 24 * 60 * 60 * 1000;
+/// Days that ids stay beyond the configured ones. An envelope may be sealed so far ahead of our clock at most
+/// (`limits.future_seconds`), and is young enough to be taken for so much longer.
+const AHEAD: u64 = 1;
 
 /// Plans the next step. As with [`super::plan`], the ends are ahead of the disk until it is written.
 pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, now: u64) -> Result<Step, StoreError> {
@@ -61,7 +64,7 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, n
     keys += ends.journal.expire(tree, &mut batch, ends.state.first, oldest, KEYS.saturating_sub(keys))?;
 
     // A bucket goes when its whole day is out: what is remembered is remembered for the full time.
-    let day = seen::day(now.saturating_sub(u64::from(config.seen_days) * DAY));
+    let day = seen::day(now.saturating_sub((u64::from(config.seen_days) + AHEAD) * DAY));
     let mut days = tree.range(keys::seen_day(0)..keys::seen_day(day));
     while keys < KEYS {
         let Some(entry) = days.next() else {

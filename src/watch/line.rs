@@ -135,3 +135,33 @@ pub(super) fn clean(line: &str) -> String {
         line.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::envelope::{Bounds, Draft, Message, Secret, seal};
+
+    #[test]
+    fn what_a_peer_wrote_moves_no_terminal() {
+        let escape = "\u{1b}[2J\u{9b}1A\u{7f}";
+        let text = format!("{{\"classification.type\": \"{0}\", \"k{0}\": \"v{0}\"}}", "\u{9b}31m\u{7f}");
+        let mut message = Message::read(text.as_bytes()).unwrap();
+        message.fields.push((escape.into(), "1".into()));
+        let header = message.header(&"cert-at".parse().unwrap(), Uuid::nil(), 0);
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        let mut rng = <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(1);
+        let envelope = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
+        let shown = Arc::new(Entry { seq: 1, at: 0, from: None, completes: false, envelope: envelope.clone() });
+        let item = |held| Quarantined { at: 0, door: "in".parse().unwrap(), reason: escape.into(), held };
+        let known = Known { me: "cert-ee".parse().unwrap(), origins: Arc::default() };
+        let mut lines = [entry(&shown, Form::Line, false, &known), entry(&shown, Form::Full, true, &known)].concat();
+        for form in [Form::Line, Form::Full] {
+            lines.extend(quarantined(1, &item(Held::Item(escape.into())), form));
+            lines.extend(quarantined(1, &item(Held::Envelope(Box::new(envelope.clone()))), form));
+        }
+        assert!(lines.iter().any(|line| line.contains("[2J")), "{lines:#?}");
+        assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:#?}");
+    }
+}

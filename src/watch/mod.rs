@@ -77,16 +77,7 @@ impl Control {
     /// Listens in this folder, whose store we hold: a socket that is there is left over.
     pub fn open(data: &Path, store: Store, node: impl Node) -> Result<Control, (String, io::Error)> {
         let path = socket(data);
-        let listen = || {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(&path)?;
-            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-            Ok(listener)
-        };
-        let listener = listen().map_err(|error| (path.display().to_string(), error))?;
+        let listener = listen(&path).map_err(|error| (path.display().to_string(), error))?;
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()));
         Ok(Control { path, _stop: stop.drop_guard() })
@@ -98,6 +89,17 @@ impl Drop for Control {
         // Left over, it is removed at the next start.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Whoever can write to the socket can ask for all that is in the log, and withdraw in this node's name.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 async fn serve(listener: UnixListener, store: Store, node: Arc<dyn Node>, stop: CancellationToken) {
@@ -246,4 +248,20 @@ async fn read_pieces(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_else_may_ask() {
+        let data = tempfile::tempdir().unwrap();
+        let path = socket(data.path());
+        // Twice: one that was left over is replaced.
+        for _ in 0..2 {
+            let _listener = listen(&path).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
 }

@@ -603,6 +603,8 @@ fn other_forms() -> Vec<Vector> {
     reversed.header.reverse();
     let [_, fields, seed, ..] = plain().wire().map(|part| part.encode());
     let path = [&[0x9f][..], &text("cert-at").encode(), &[0xff]].concat();
+    let mut path_of_bytes = plain().wire();
+    path_of_bytes[4] = List(vec![bytes("cert-at")]);
     let as_bytes = |place: usize| {
         let mut wire = plain().wire();
         let field = list(&mut list(&mut wire[1])[0]);
@@ -626,7 +628,7 @@ fn other_forms() -> Vec<Vector> {
         part("seed-with-a-tag", 2, &[&[0xc2], &seed[..]].concat()),
         part("seed-as-a-list-of-numbers", 2, &List(SEED.map(|byte| Number(byte.into())).to_vec()).encode()),
         part("path-of-indefinite-length", 4, &path),
-        part("path-of-bytes", 4, &List(vec![bytes("cert-at")]).encode()),
+        vector("path-of-bytes", encode(path_of_bytes), "not an envelope's CBOR"),
         vector("field-key-as-bytes", as_bytes(0), form),
         vector("field-value-as-bytes", as_bytes(1), form),
     ]

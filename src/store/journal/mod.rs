@@ -2,13 +2,14 @@
 //!
 //! Owns its two shelves of chunks, how much they may hold, and what goes when. Notes on entries go with the log's
 //! oldest entries; notes by id, which are about what is not in the log, after as many days. Both are bounded in
-//! size, the oldest go first: the journal explains, and nothing may wait for it or depend on it. Where it has
+//! size, the oldest go first, of notes by id those of whoever has most: the journal explains, and nothing may wait for it or depend on it. Where it has
 //! forgotten who was given what is withdrawn, the rules of today say who is told.
 //!
 //! A chunk lies under the log's head at the time when it was begun, and a number: so its notes are about entries up
 //! to the next chunk's, and who looks for a later entry begins there.
 
 mod codec;
+mod ids;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use self::codec::Chunk;
+use self::ids::Ids;
 use super::log::Compressor;
 use super::{StoreError, keys, pieces};
 use crate::envelope::Name;
@@ -163,18 +165,17 @@ pub fn short(text: &str) -> Arc<str> {
 /// The writer's ends of both shelves.
 pub(super) struct Journal {
     entries: Shelf,
-    ids: Shelf,
+    ids: Ids,
 }
 
 impl Journal {
     pub(super) fn open(tree: &sled::Tree) -> Result<Journal, StoreError> {
         let counters = tree.get(keys::JOURNAL).map_err(StoreError::read)?;
         // A store that never had a journal has no counters of one either.
-        let [entries, ids] =
-            counters.map_or(Some([0; 2]), |bytes| decode(&bytes)).ok_or_else(|| damaged("counters"))?;
+        let [entries, _] = counters.map_or(Some([0; 2]), |bytes| decode(&bytes)).ok_or_else(|| damaged("counters"))?;
         Ok(Journal {
             entries: Shelf::open(tree, keys::NOTES, ENTRIES_BYTES, entries)?,
-            ids: Shelf::open(tree, keys::ID_NOTES, IDS_BYTES, ids)?,
+            ids: Ids::open(tree, IDS_BYTES)?,
         })
     }
 
@@ -201,23 +202,23 @@ impl Journal {
             self.entries.trim(tree, batch)?;
         }
         if !by_id.is_empty() {
-            self.ids.trim(tree, batch)?;
+            self.ids.trim(batch);
         }
         for note in notes {
             self.entries.put(batch, compressor, head, |chunk| chunk.note(note))?;
         }
         for note in by_id {
-            self.ids.put(batch, compressor, head, |chunk| chunk.id_note(note))?;
+            self.ids.put(batch, compressor, head, note)?;
         }
         Ok(())
     }
 
     /// Stores what was added to.
     pub(super) fn finish(&mut self, batch: &mut sled::Batch, compressor: &mut Compressor) -> Result<(), StoreError> {
-        for shelf in [&mut self.entries, &mut self.ids].into_iter().filter(|shelf| shelf.changed) {
-            shelf.store(batch, compressor)?;
-            shelf.changed = false;
+        if std::mem::take(&mut self.entries.changed) {
+            self.entries.store(batch, compressor)?;
         }
+        self.ids.finish(batch, compressor)?;
         batch.insert(keys::JOURNAL, encode([self.entries.bytes, self.ids.bytes]));
         Ok(())
     }
@@ -233,7 +234,7 @@ impl Journal {
         most: usize,
     ) -> Result<usize, StoreError> {
         let gone = self.entries.remove_while(tree, batch, most, |head, _| head.high < first)?;
-        let gone = gone + self.ids.remove_while(tree, batch, most - gone, |head, _| head.newest < oldest)?;
+        let gone = gone + self.ids.expire(tree, batch, oldest, most - gone)?;
         if gone > 0 {
             batch.insert(keys::JOURNAL, encode([self.entries.bytes, self.ids.bytes]));
         }
@@ -269,6 +270,8 @@ pub(super) fn read_id(tree: &sled::Tree, id: Uuid) -> Result<Vec<IdNote>, StoreE
         let all = codec::decode(&head.unpack(packed)?).ok_or_else(|| damaged("a chunk"))?.1;
         notes.extend(all.into_iter().filter(|note| note.id == id));
     }
+    // Each reader has chunks of its own.
+    notes.sort_by_key(|note| note.at);
     Ok(notes)
 }
 
@@ -285,7 +288,7 @@ fn decode(bytes: &[u8]) -> Option<[u64; 2]> {
     Some([u64::from_be_bytes(*entries), u64::from_be_bytes(*ids)])
 }
 
-/// Chunks of one kind, and the one that is being filled. After a restart a new one is begun.
+/// The chunks of notes on entries, and the one that is being filled. After a restart a new one is begun.
 struct Shelf {
     kind: u8,
     /// Bytes that it may hold.
@@ -297,11 +300,22 @@ struct Shelf {
     changed: bool,
 }
 
+#[derive(Default)]
 struct Open {
     key: Vec<u8>,
     chunk: Chunk,
     /// Its length, where it is stored already.
     stored: usize,
+    changed: bool,
+}
+
+impl Open {
+    /// As it is stored.
+    fn encode(&self, compressor: &mut Compressor) -> Result<Vec<u8>, StoreError> {
+        let mut value = Head::of(&self.chunk).encode();
+        value.extend_from_slice(&compressor.compress(self.chunk.bytes())?);
+        Ok(value)
+    }
 }
 
 /// Bytes of a chunk before it is compressed, so that every chunk is one piece: then a reader never meets half of
@@ -329,7 +343,7 @@ impl Shelf {
         let open = self.open.get_or_insert_with(|| {
             let key = keys::chunk(self.kind, head, self.next);
             self.next += 1;
-            Open { key, chunk: Chunk::default(), stored: 0 }
+            Open { key, ..Open::default() }
         });
         add(&mut open.chunk);
         self.changed = true;
@@ -338,8 +352,7 @@ impl Shelf {
 
     fn store(&mut self, batch: &mut sled::Batch, compressor: &mut Compressor) -> Result<(), StoreError> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        let mut value = Head::of(&open.chunk).encode();
-        value.extend_from_slice(&compressor.compress(open.chunk.bytes())?);
+        let value = open.encode(compressor)?;
         self.bytes = self.bytes + value.len() as u64 - open.stored as u64;
         open.stored = value.len();
         batch.insert(&*open.key, value);

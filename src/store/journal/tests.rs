@@ -187,6 +187,37 @@ fn the_oldest_go_where_there_is_too_much() {
 }
 
 #[test]
+fn a_flood_of_one_peers_refusals_pushes_out_its_own_only() {
+    let mut shelves = Shelves::new(60_000);
+    let of = |peer: u8, number: u64| IdNote { reader: reader(peer), ..refusal(number) };
+    let known = |shelves: &Shelves, number: u64| read_id(&shelves.tree, id(number)).unwrap().len();
+    // Two that refuse little, before, among and after what a third brings.
+    let mut quiet = Vec::new();
+    for step in 0..200 {
+        let mut notes: Vec<IdNote> = (0..100).map(|n| of(1, 100 * step + n)).collect();
+        if step % 10 == 0 {
+            notes.extend([of(2, 1_000_000 + step), of(4, 2_000_000 + step)]);
+            quiet.extend([1_000_000 + step, 2_000_000 + step]);
+        }
+        shelves.add(step, &[], &notes);
+        if step % 49 == 0 {
+            shelves.reopen();
+        }
+    }
+    assert!(shelves.journal.bytes() < 60_000 + 3 * pieces::PIECE as u64, "{}", shelves.journal.bytes());
+    assert!(quiet.iter().all(|number| known(&shelves, *number) == 1));
+    let flood = [10, 10_000, 19_900, 19_999].map(|number| known(&shelves, number));
+    assert_eq!(flood, [0, 0, 1, 1], "the newest of the flood are kept");
+    // Whoever has the most now is another one.
+    for step in 0..200 {
+        let notes: Vec<IdNote> = (0..100).map(|n| of(2, 3_000_000 + 100 * step + n)).collect();
+        shelves.add(200, &[], &notes);
+    }
+    assert!(quiet.iter().all(|number| *number < 2_000_000 || known(&shelves, *number) == 1));
+    assert_eq!(known(&shelves, 19_999), 1, "nobody loses more than what is above an equal share");
+}
+
+#[test]
 fn notes_go_with_their_entries_and_refusals_with_their_time() {
     let mut shelves = Shelves::new(u64::MAX);
     for seq in 1..=5_000 {

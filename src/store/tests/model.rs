@@ -88,7 +88,7 @@ impl Model {
             Step::Expire { days } => {
                 self.now += days * DAY;
                 store.expire(self.now).await.unwrap();
-                let (log, seen) = (self.now - 7 * DAY, (self.now - 11 * DAY) / DAY);
+                let (log, seen) = (self.now - 7 * DAY, (self.now - 12 * DAY) / DAY);
                 self.seen.retain(|_, day| *day >= seen);
                 assert!(store.first() <= store.head() + 1);
                 let gone = self.log.iter().take_while(|(seq, ..)| *seq < store.first());
