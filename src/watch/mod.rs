@@ -7,6 +7,7 @@
 //! A question is one line of JSON. The answer is lines, each with a mark before it: `=` a line of output, `%` how far
 //! a long answer is, `!` an error; the end of the stream ends it.
 
+mod invited;
 mod line;
 mod question;
 mod why;
@@ -27,7 +28,8 @@ use crate::config::Config;
 use crate::envelope::Name;
 use crate::store::{Reader, Store};
 
-pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
+pub use invited::{Host, Invited};
+pub use question::{Act, Ask, Filter, Form, Invite, Question, Recall, Seen};
 
 /// Longest question: it may hold an event, escaped, or a roster.
 const MOST: u64 = 4 << 20;
@@ -50,6 +52,15 @@ pub trait Node: Send + Sync + 'static {
 
     /// Withdraws an event; what follows, or why not, for a person.
     fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
+
+    /// Opens, shows, withdraws or waits for an invitation; a line each, or why not, for a person.
+    fn invite<'a>(
+        &'a self,
+        invite: &'a Invite,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+
+    /// Reads the configuration again; or why the old one stays.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
@@ -178,7 +189,11 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_)) {
+    let asks_a_node = matches!(
+        question.ask,
+        Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_) | Ask::Invite(_) | Ask::Reload
+    );
+    if asks_a_node {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;
