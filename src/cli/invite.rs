@@ -128,7 +128,10 @@ fn invite(config: &Config, name: &Name, arguments: &Arguments) -> Result<ExitCod
     writeln!(notes, "It says that this node is reached at {}.", invitation.addresses.join(" and "))?;
     if here_only {
         writeln!(notes, "WARNING: that is a loopback address: THE INVITATION WORKS ON THIS MACHINE ONLY.")?;
-        writeln!(notes, "For others, set listen = [\"/ip4/0.0.0.0/tcp/4747\"] in [net], restart the node, and invite again.")?;
+        writeln!(
+            notes,
+            "For others, set listen = [\"/ip4/0.0.0.0/tcp/4747\"] in [net], restart the node, and invite again."
+        )?;
     } else if arguments.addresses.is_empty() {
         writeln!(notes, "If others reach it by another address, invite again with --address.")?;
     }
@@ -157,7 +160,8 @@ fn refuse_in_vain(config: &Config, arguments: &Arguments) -> Result<(), CliError
 fn nowhere() -> CliError {
     CliError::Usage {
         what: "this node has no address that another one could reach it at".into(),
-        remedy: "let the other node invite this one, set listen in [net] and restart, or name one with --address".into(),
+        remedy: "let the other node invite this one, set listen in [net] and restart, or name one with --address"
+            .into(),
     }
 }
 
@@ -201,7 +205,10 @@ pub(super) fn compare(out: &mut impl Write, peer: &Name, words: &str, community:
     if community {
         writeln!(out, "Until then only tests pass; then {peer} is given what TLP lets a member of the community have.")
     } else {
-        writeln!(out, "Until then only tests pass. {peer} is given nothing: for that, write give = \"community\" there.")
+        writeln!(
+            out,
+            "Until then only tests pass. {peer} is given nothing: for that, write give = \"community\" there."
+        )
     }
 }
 

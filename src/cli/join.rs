@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, CliError> {
     let invitation = read(&arguments.line)?;
     let config = config(options, &invitation)?;
-    let is_there = check(&config, &invitation)?;
+    let before = check(&config, &invitation)?;
     let secret = passphrase::secret(options, &config)?;
     let key = secret.key();
     if key == invitation.key {
@@ -47,15 +47,18 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     let joiner = Joiner { name: &config.node.name, secret: &secret, addresses };
     let joined = super::runtime()?.block_on(crate::net::join(&invitation, &joiner)).map_err(failed)?;
 
-    let (host, community) = (&invitation.host, arguments.give == Give::Community);
-    if !is_there {
+    let (host, mut community) = (&invitation.host, arguments.give == Give::Community);
+    let mut out = io::stdout().lock();
+    let (software, file) = (&joined.software, options.config.display());
+    if let Some(peer) = before {
+        community = peer.give == Share::Community;
+        writeln!(out, "{host} ({software}) has this node as a peer; {host} stays in {file} as it is.")?;
+    } else {
         let give = if community { Share::Community } else { Share::None };
         let (addresses, words) = (&invitation.addresses, &joined.words);
         edit_file(&options.config, |text| add_joined_peer(text, host, &invitation.key, addresses, &give, words))?;
+        writeln!(out, "{host} ({software}) has taken this node as a peer, and {file} has {host}: both in test mode.")?;
     }
-    let mut out = io::stdout().lock();
-    let (software, file) = (&joined.software, options.config.display());
-    writeln!(out, "{host} ({software}) has taken this node as a peer, and {file} has {host}: both in test mode.")?;
     if is_running(&config.node.data) {
         let reload = Question { ask: Ask::Reload, form: Form::Line };
         match super::log::read(&config, &reload, None, |_| Ok(true)) {
@@ -96,8 +99,8 @@ fn config(options: &Options, invitation: &Invitation) -> Result<Config, CliError
     Ok(Config::read(file)?)
 }
 
-/// What would keep it from succeeding, before anybody is called; whether the host is a peer already.
-fn check(config: &Config, invitation: &Invitation) -> Result<bool, CliError> {
+/// What would keep it from succeeding, before anybody is called; the host, where it is a peer already.
+fn check<'a>(config: &'a Config, invitation: &Invitation) -> Result<Option<&'a Peer>, CliError> {
     let Invitation { host, key, guest, expires, .. } = invitation;
     let us = &config.node.name;
     if guest != us {
@@ -107,9 +110,9 @@ fn check(config: &Config, invitation: &Invitation) -> Result<bool, CliError> {
         ));
     }
     let same_name = |peer: &&Peer| peer.name == *host;
-    let is_there = match (config.peers.iter().find(same_name), config.peers.iter().find(|peer| peer.key == *key)) {
-        (None, None) => false,
-        (Some(peer), _) if peer.key == *key => true,
+    let before = match (config.peers.iter().find(same_name), config.peers.iter().find(|peer| peer.key == *key)) {
+        (None, None) => None,
+        (Some(peer), _) if peer.key == *key => Some(peer),
         (Some(_), _) => {
             return Err(refused(
                 &format!("there is a peer {host} already, with another key"),
@@ -124,13 +127,13 @@ fn check(config: &Config, invitation: &Invitation) -> Result<bool, CliError> {
         }
     };
     // Who has joined and was interrupted goes on: the host knows.
-    if *expires <= now() && !is_there {
+    if *expires <= now() && before.is_none() {
         return Err(refused(
             &format!("the invitation has expired, at {}", rfc3339(*expires)),
             &format!("ask the operator of {host} for a new one; if the time is wrong, look at both clocks"),
         ));
     }
-    Ok(is_there)
+    Ok(before)
 }
 
 fn refused(what: &str, remedy: &str) -> CliError {

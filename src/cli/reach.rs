@@ -1,7 +1,7 @@
 //! Where other nodes reach this one, as far as it can be told from here.
 
-use super::id::{self, LOOPBACK};
 use super::CliError;
+use super::id::{self, LOOPBACK};
 use crate::config::{Config, check_peer_address};
 use crate::envelope::Key;
 
@@ -25,8 +25,7 @@ pub(super) fn addresses(
     if !given.is_empty() {
         return Ok(given.iter().take(MOST).cloned().collect());
     }
-    let bound: Vec<&str> =
-        listening.iter().map(|address| address.split("/p2p/").next().unwrap_or(address)).collect();
+    let bound: Vec<&str> = listening.iter().map(|address| address.split("/p2p/").next().unwrap_or(address)).collect();
     Ok(told(&config.net.listen, &bound, id::known_host().as_deref()))
 }
 

@@ -90,7 +90,9 @@ pub enum Refusal {
     #[error("it could not make sense of what this relay said: one of the two relays may have to be updated")]
     Malformed,
     /// Not the guest's fault.
-    #[error("it could not take a new peer just now: its log says why; when that is mended, join again with the same line")]
+    #[error(
+        "it could not take a new peer just now: its log says why; when that is mended, join again with the same line"
+    )]
     NotNow,
 }
 

@@ -68,6 +68,8 @@ struct Busy;
 pub(super) enum News {
     /// The stream.
     Opened(Talk),
+    /// The connection has ended before.
+    Ended,
     /// There will be none; why.
     Refused(&'static str),
 }
@@ -220,12 +222,14 @@ impl ConnectionHandler for Handler {
                 self.news = Some(News::Opened(protocol.compat()));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                self.news = Some(News::Refused(match error {
-                    StreamUpgradeError::NegotiationFailed => "it takes no invitations: its relay may have to be updated",
-                    StreamUpgradeError::Timeout => "it did not answer",
-                    StreamUpgradeError::Io(_) => "it ended the connection",
+                self.news = Some(match error {
+                    StreamUpgradeError::NegotiationFailed => {
+                        News::Refused("it takes no invitations: its relay may have to be updated")
+                    }
+                    StreamUpgradeError::Timeout => News::Refused("it did not answer"),
+                    StreamUpgradeError::Io(_) => News::Ended,
                     StreamUpgradeError::Apply(never) => match never {},
-                }));
+                });
             }
             _ => {}
         }

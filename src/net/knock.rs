@@ -15,7 +15,7 @@ use super::guest::{GuestEnd, receive, send};
 use super::join::{Join, News, Talk};
 use super::peer::Configured;
 use super::{keypair, peer_id, transport, trouble};
-use crate::envelope::{Key, Name, Secret};
+use crate::envelope::{Name, Secret};
 use crate::invite::{Asked, Invitation, Message, Parties, Refusal, Welcome, commitment, guest_nonce};
 
 /// How long all of it may take.
@@ -94,46 +94,107 @@ pub enum JoinError {
 /// Joins. After an error, and after a crash, it can be done again with the same invitation: the host knows this key.
 pub async fn join(invitation: &Invitation, joiner: &Joiner<'_>) -> Result<Joined, JoinError> {
     let late = |_| broken(invitation, "it took too long; try again");
-    tokio::time::timeout(PATIENCE, knock(invitation, joiner)).await.map_err(late)?
+    let joining = async { Call::to(invitation).await?.join(invitation, joiner).await };
+    tokio::time::timeout(PATIENCE, joining).await.map_err(late)?
 }
 
 fn broken(invitation: &Invitation, reason: impl Into<String>) -> JoinError {
     JoinError::Broken { host: invitation.host.clone(), reason: reason.into() }
 }
 
-async fn knock(invitation: &Invitation, joiner: &Joiner<'_>) -> Result<Joined, JoinError> {
-    let (ticket, id) = (invitation.ticket.guest(), peer_id(&invitation.key));
-    let host = host(invitation, id)?;
-    let resolved = address::resolve(host.addresses.clone()).await;
-    let unreachable = |reason| JoinError::Unreachable { host: invitation.host.clone(), reason };
-    if resolved.dialable.is_empty() {
-        return Err(unreachable(resolved.failed.unwrap_or_else(|| "it has no address".into())));
-    }
-    let identity = keypair(&ticket);
-    let transport = transport::build(&identity).map_err(JoinError::Transport)?;
-    let config = swarm::Config::with_tokio_executor();
-    let mut swarm = Swarm::new(transport, Join::guest(), PeerId::from(identity.public()), config);
-    let dial = DialOpts::peer_id(id).addresses(resolved.dialable).build();
-    swarm.dial(dial).map_err(|error| unreachable(trouble::dialling(&error, &host)))?;
-    let talk = loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::Behaviour((_, News::Opened(talk))) => break talk,
-            SwarmEvent::Behaviour((_, News::Refused("it ended the connection"))) | SwarmEvent::ConnectionClosed { .. } => {
-                return Err(JoinError::TurnedAway(invitation.host.clone()));
-            }
-            SwarmEvent::Behaviour((_, News::Refused(reason))) => return Err(broken(invitation, reason)),
-            SwarmEvent::OutgoingConnectionError { error, .. } => {
-                return Err(unreachable(trouble::dialling(&error, &host)));
-            }
-            _ => {}
+/// A guest's connection with its host.
+pub struct Call {
+    swarm: Swarm<Join>,
+    talk: Talk,
+}
+
+impl Call {
+    /// Calls the host; it has let us in when this returns.
+    pub async fn to(invitation: &Invitation) -> Result<Call, JoinError> {
+        let id = peer_id(&invitation.key);
+        let host = host(invitation, id)?;
+        let resolved = address::resolve(host.addresses.clone()).await;
+        let unreachable = |reason| JoinError::Unreachable { host: invitation.host.clone(), reason };
+        if resolved.dialable.is_empty() {
+            return Err(unreachable(resolved.failed.unwrap_or_else(|| "it has no address".into())));
         }
-    };
-    let ticket = ticket.key();
-    let said = say(talk, invitation, joiner, &ticket);
-    let mut said = std::pin::pin!(said);
+        let identity = keypair(&invitation.ticket.guest());
+        let transport = transport::build(&identity).map_err(JoinError::Transport)?;
+        let config = swarm::Config::with_tokio_executor();
+        let mut swarm = Swarm::new(transport, Join::guest(), PeerId::from(identity.public()), config);
+        let dial = DialOpts::peer_id(id).addresses(resolved.dialable).build();
+        swarm.dial(dial).map_err(|error| unreachable(trouble::dialling(&error, &host)))?;
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::Behaviour((_, News::Opened(talk))) => return Ok(Call { swarm, talk }),
+                // It closes at once, and does not say why.
+                SwarmEvent::Behaviour((_, News::Ended)) | SwarmEvent::ConnectionClosed { .. } => {
+                    return Err(JoinError::TurnedAway(invitation.host.clone()));
+                }
+                SwarmEvent::Behaviour((_, News::Refused(reason))) => return Err(broken(invitation, reason)),
+                SwarmEvent::OutgoingConnectionError { error, .. } => {
+                    return Err(unreachable(trouble::dialling(&error, &host)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Says something.
+    pub async fn send(&mut self, message: &Message) -> Result<(), GuestEnd> {
+        Ok(driven(&mut self.swarm, send(&mut self.talk, message)).await?)
+    }
+
+    /// Hears something.
+    pub async fn receive(&mut self) -> Result<Message, GuestEnd> {
+        driven(&mut self.swarm, receive(&mut self.talk)).await
+    }
+
+    async fn join(mut self, invitation: &Invitation, joiner: &Joiner<'_>) -> Result<Joined, JoinError> {
+        let (ticket, key) = (invitation.ticket.guest().key(), joiner.secret.key());
+        let ours = guest_nonce(joiner.secret, &ticket, &invitation.key);
+        let asked = Asked {
+            node: joiner.name.clone(),
+            key,
+            addresses: joiner.addresses.clone(),
+            software: super::SOFTWARE.into(),
+            commitment: commitment(&ours).into(),
+        };
+        let ended = |end: GuestEnd| match end {
+            GuestEnd::Closed(error) => {
+                broken(invitation, format!("it went away ({error}); join again with the same line"))
+            }
+            end => broken(invitation, end.to_string()),
+        };
+        let refused = |reason| JoinError::Refused { host: invitation.host.clone(), reason };
+        let out_of_place = || broken(invitation, GuestEnd::OutOfPlace.to_string());
+
+        self.send(&Message::ask(&asked, joiner.secret, &ticket, &invitation.key)).await.map_err(ended)?;
+        let theirs = match self.receive().await.map_err(ended)? {
+            Message::Nonce(theirs) => theirs,
+            Message::Refused(reason) => return Err(refused(reason)),
+            _ => return Err(out_of_place()),
+        };
+        self.send(&Message::Nonce(ours)).await.map_err(ended)?;
+        let Welcome { node, software } = match self.receive().await.map_err(ended)? {
+            Message::Welcome(welcome) => welcome,
+            Message::Refused(reason) => return Err(refused(reason)),
+            _ => return Err(out_of_place()),
+        };
+        if node != invitation.host {
+            return Err(JoinError::OtherName { is: node, said: invitation.host.clone() });
+        }
+        let parties = Parties { host: (&node, &invitation.key), guest: (joiner.name, &key), ticket: &ticket };
+        Ok(Joined { words: parties.words(&theirs, &ours), software: super::short(&software) })
+    }
+}
+
+/// The connection lives only as long as somebody drives it.
+async fn driven<T>(swarm: &mut Swarm<Join>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
-            joined = &mut said => return joined,
+            done = &mut work => return done,
             _ = swarm.select_next_some() => {}
         }
     }
@@ -146,45 +207,4 @@ fn host(invitation: &Invitation, id: PeerId) -> Result<Configured, JoinError> {
     };
     let addresses = invitation.addresses.iter().map(read).collect::<Result<_, _>>()?;
     Ok(Configured { name: invitation.host.clone(), key: invitation.key, id, addresses })
-}
-
-async fn say(
-    mut talk: Talk,
-    invitation: &Invitation,
-    joiner: &Joiner<'_>,
-    ticket: &Key,
-) -> Result<Joined, JoinError> {
-    let (key, ours) = (joiner.secret.key(), guest_nonce(joiner.secret, ticket, &invitation.key));
-    let asked = Asked {
-        node: joiner.name.clone(),
-        key,
-        addresses: joiner.addresses.clone(),
-        software: super::SOFTWARE.into(),
-        commitment: commitment(&ours).into(),
-    };
-    let ended = |end: GuestEnd| match end {
-        GuestEnd::Closed(error) => broken(invitation, format!("it went away ({error}); join again with the same line")),
-        end => broken(invitation, end.to_string()),
-    };
-    let refused = |reason| JoinError::Refused { host: invitation.host.clone(), reason };
-    let out_of_place = || broken(invitation, GuestEnd::OutOfPlace.to_string());
-
-    let ask = Message::ask(&asked, joiner.secret, ticket, &invitation.key);
-    send(&mut talk, &ask).await.map_err(|error| ended(error.into()))?;
-    let theirs = match receive(&mut talk).await.map_err(ended)? {
-        Message::Nonce(theirs) => theirs,
-        Message::Refused(reason) => return Err(refused(reason)),
-        _ => return Err(out_of_place()),
-    };
-    send(&mut talk, &Message::Nonce(ours)).await.map_err(|error| ended(error.into()))?;
-    let Welcome { node, software } = match receive(&mut talk).await.map_err(ended)? {
-        Message::Welcome(welcome) => welcome,
-        Message::Refused(reason) => return Err(refused(reason)),
-        _ => return Err(out_of_place()),
-    };
-    if node != invitation.host {
-        return Err(JoinError::OtherName { is: node, said: invitation.host.clone() });
-    }
-    let parties = Parties { host: (&node, &invitation.key), guest: (joiner.name, &key), ticket };
-    Ok(Joined { words: parties.words(&theirs, &ours), software: super::short(&software) })
 }

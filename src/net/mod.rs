@@ -39,7 +39,7 @@ use tracing::Instrument;
 
 pub use self::drive::{Exchange, LinkEnd, now};
 pub use self::guest::{Guest, GuestEnd};
-pub use self::knock::{JoinError, Joined, Joiner, join};
+pub use self::knock::{Call, JoinError, Joined, Joiner, join};
 pub use self::partner::{Partner, Test, Traffic};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::slowed::Slowed;

@@ -12,9 +12,7 @@ use tracing::{Instrument, debug, error, info, warn};
 use super::Core;
 use super::newcomer::{Change, Newcomer};
 use crate::envelope::{Key, Name, rfc3339};
-use crate::invite::{
-    Asked, Book, LONGEST, Message, OPEN, Parties, Record, Refusal, State, Welcome, host_nonce,
-};
+use crate::invite::{Asked, Book, LONGEST, Message, OPEN, Parties, Record, Refusal, State, Welcome, host_nonce};
 use crate::net::{Guest, GuestEnd, SOFTWARE, now};
 use crate::store::{Commit, Cursor, StoreError};
 use crate::watch::{Host, Invite, Invited};
@@ -165,7 +163,9 @@ impl Invitations {
             return Err(format!("{name} is this node: name the one that is to join"));
         }
         if rules.terms.contains_key(name) {
-            return Err(format!("{name} is a peer already: for a new key, remove it first (`intelmq-relay peer remove`)"));
+            return Err(format!(
+                "{name} is a peer already: for a new key, remove it first (`intelmq-relay peer remove`)"
+            ));
         }
         let expires = now() + valid.min(LONGEST);
         let mut opened = None;

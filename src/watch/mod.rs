@@ -23,6 +23,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWrit
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::envelope::Name;
@@ -92,7 +93,7 @@ impl Control {
         };
         let listener = listen().map_err(|error| (path.display().to_string(), error))?;
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()));
+        tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()).in_current_span());
         Ok(Control { path, _stop: stop.drop_guard() })
     }
 }
@@ -116,11 +117,12 @@ async fn serve(listener: UnixListener, store: Store, node: Arc<dyn Node>, stop: 
                 continue;
             };
             let (store, node, stop) = (store.clone(), node.clone(), stop.clone());
-            tokio::spawn(async move {
+            let conversation = async move {
                 // An error here is a client that went away.
                 let _ = stop.run_until_cancelled(converse(stream, store, node)).await;
                 drop(place);
-            });
+            };
+            tokio::spawn(conversation.in_current_span());
         }
     };
     stop.run_until_cancelled(accepting).await;

@@ -1,0 +1,404 @@
+//! Two nodes become peers by an invitation, and whoever should not does not: through the real program, and by hand.
+#![allow(clippy::unwrap_used)] // Tests.
+
+#[path = "support/relay.rs"]
+mod relay;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use intelmq_relay::config;
+use intelmq_relay::envelope::{Key, Secret};
+use intelmq_relay::invite::{Asked, Invitation, Message, Refusal, Ticket, commitment, guest_nonce};
+use intelmq_relay::net::{Call, GuestEnd, JoinError, Joined, Joiner, Net, Peer, join};
+use relay::{PATIENCE, Relay, command, wait_for, wait_until};
+use serde_bytes::ByteArray;
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+}
+
+/// A running node with the files doors that `init` makes.
+fn node(name: &str) -> Relay {
+    let mut relay = Relay::init(name);
+    let door = |kind: &str, way: &str| format!("[[{kind}.files]]\nname = \"{way}\"\ndirectory = \"{way}\"\n");
+    relay.and(&format!("# The doors.\n{}{}", door("take", "in"), door("give", "out")));
+    relay.start();
+    relay
+}
+
+/// The line that it prints.
+#[track_caller]
+fn invite(relay: &Relay, arguments: &[&str]) -> String {
+    let printed = relay.expect(0, &[&["invite"], arguments].concat());
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    printed.trim().to_owned()
+}
+
+fn read(line: &str) -> Invitation {
+    Invitation::read(line).ok().expect("a line of ours")
+}
+
+/// The six words in a text that has them in a line of their own.
+#[track_caller]
+fn words(text: &str) -> String {
+    let alone = |line: &&str| line.split(' ').count() == 6 && line.bytes().all(|b| b.is_ascii_lowercase() || b == b' ');
+    text.lines().map(str::trim).find(alone).unwrap_or_else(|| panic!("no words in {text}")).to_owned()
+}
+
+fn invited(relay: &Relay) -> Vec<serde_json::Value> {
+    let lines = relay.expect(0, &["invite", "list", "--json"]);
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn secret(seed: u8) -> Secret {
+    Secret::from_seed(&[seed; 32])
+}
+
+/// The key that `init` has made.
+fn secret_of(relay: &Relay) -> Secret {
+    let text = std::fs::read_to_string(relay.path("node.key")).unwrap();
+    let text = text.lines().find(|line| !line.starts_with('#')).unwrap();
+    let seed: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect();
+    Secret::from_seed(&seed.try_into().unwrap())
+}
+
+/// Joins as another program would, and writes nothing here.
+async fn by_hand(line: &Invitation, name: &str, secret: &Secret) -> Result<Joined, JoinError> {
+    within(join(line, &Joiner { name: &name.parse().unwrap(), secret, addresses: vec![] })).await
+}
+
+#[track_caller]
+fn refusal(joined: Result<Joined, JoinError>) -> Refusal {
+    match joined {
+        Err(JoinError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_nodes_are_peers_in_test_mode_and_read_the_same_words() {
+    let (at, mut ee) = (node("cert-at"), Relay::init("cert-ee"));
+    let before = at.configuration();
+    let line = invite(&at, &["cert-ee", "--give", "community"]);
+    assert_eq!(invited(&at)[0]["state"], "open");
+
+    // As it comes out of a mail, from standard input, with the node not yet running.
+    let mut joining = command(&ee.path(""), &["join", "-", "--give", "community"]);
+    let mut joining = joining.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (one, two) = line.split_at(60);
+    write!(joining.stdin.take().unwrap(), "> {one}\r\n{two}\n").unwrap();
+    assert_eq!(joining.wait_with_output().unwrap().status.code(), Some(2), "a quoted line is damaged");
+    let mut joining = command(&ee.path(""), &["join", "-", "--give", "community"]);
+    let mut joining = joining.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    write!(joining.stdin.take().unwrap(), "{one}\r\n{two}\n").unwrap();
+    let joined = joining.wait_with_output().unwrap();
+    let printed = String::from_utf8(joined.stdout).unwrap();
+    assert!(joined.status.success() && printed.contains("Start the node now"), "{printed}");
+    let ours = words(&printed);
+
+    let used = &invited(&at)[0];
+    assert_eq!(
+        (&used["state"], &used["words"], &used["key"]),
+        (&"used".into(), &ours.as_str().into(), &ee.key.as_str().into())
+    );
+    assert!(at.says("joined by invitation")["words"] == *ours, "{}", at.log_text());
+    // Comments stay, and the words stand on both sides where test mode is ended.
+    assert!(at.configuration().starts_with(before.trim_end()), "{}", at.configuration());
+    for (node, other) in [(&at, &ee), (&ee, &at)] {
+        let text = node.configuration();
+        assert!(
+            text.contains(&ours) && text.contains("\ntest = true\n") && text.contains("give = \"community\""),
+            "{text}"
+        );
+        let list = node.expect(0, &["peer", "list"]);
+        assert!(list.contains(&other.key) && list.contains("in test mode"), "{list}");
+    }
+
+    ee.and("[[give.files]]\nname = \"out\"\ndirectory = \"out\"\n");
+    ee.start();
+    at.linked("cert-ee");
+    let event = |kind: &str, number: u8| {
+        let event = format!(
+            "{{\"feed.name\":\"try\",\"classification.type\":\"{kind}\",\"source.ip\":\"192.0.2.{number}\",\"tlp\":\"GREEN\"}}\n"
+        );
+        std::fs::write(at.path(&format!("in/.{number}")), event).unwrap();
+        std::fs::rename(at.path(&format!("in/.{number}")), at.path(&format!("in/{number}.jsonl"))).unwrap();
+    };
+    let came = |number: u8| {
+        let text = std::fs::read_to_string(ee.path("out/events.jsonl")).unwrap_or_default();
+        text.contains(&format!("192.0.2.{number}"))
+    };
+    event("scanner", 1);
+    event("test", 2);
+    wait_until("the test comes", || came(2));
+    assert!(!came(1), "only tests pass");
+    // Both end it, as they were told.
+    for node in [&at, &ee] {
+        let text = node.configuration();
+        node.configure(&text.replace("test = true", "test = false"));
+        assert!(node.expect(0, &["reload"]).contains("has read relay.toml again"));
+    }
+    wait_until("test mode is over", || {
+        at.status()["peers"]["cert-ee"]["test"] == serde_json::json!({"ours": false, "theirs": false})
+    });
+    event("scanner", 3);
+    wait_until("an event comes", || came(3));
+}
+
+#[test]
+fn who_invites_waits_and_is_told() {
+    let (at, ee) = (node("cert-at"), Relay::init("cert-ee"));
+    let waiting = |arguments: &[&str]| {
+        let mut waiting = command(&at.path(""), &[&["invite", "cert-ee", "--wait"], arguments].concat());
+        waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let line = |before: usize| {
+        wait_for("it is invited", || invited(&at).get(before).filter(|last| last["state"] == "open").cloned());
+    };
+    let first = waiting(&["--valid", "1s"]);
+    let output = first.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && stderr.contains("nobody has joined: the invitation is expired"),
+        "{stderr}"
+    );
+    // That it works on this machine only is said loudly.
+    assert!(stderr.contains("THE INVITATION WORKS ON THIS MACHINE ONLY") && stderr.contains("[net]"), "{stderr}");
+
+    let second = waiting(&[]);
+    line(1);
+    at.expect(0, &["invite", "cancel", "cert-ee"]);
+    let stderr = String::from_utf8(second.wait_with_output().unwrap().stderr).unwrap();
+    assert!(stderr.contains("nobody has joined: the invitation is cancelled"), "{stderr}");
+
+    let mut third = waiting(&["--qr"]);
+    let mut out = std::io::BufReader::new(third.stdout.take().unwrap());
+    let mut printed = String::new();
+    std::io::BufRead::read_line(&mut out, &mut printed).unwrap();
+    let joined = ee.expect(0, &["join", printed.trim()]);
+    std::io::Read::read_to_string(&mut out, &mut printed).unwrap();
+    assert!(third.wait().unwrap().success());
+    assert!(printed.contains('█') && printed.contains("cert-ee has joined"), "{printed}");
+    assert_eq!(words(&printed), words(&joined));
+    assert!(joined.contains("cert-at is given nothing"), "{joined}");
+    assert!(at.configuration().contains("give = \"none\"\ntest = true"), "{}", at.configuration());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_is_refused_by_name() {
+    let (at, ee) = (node("cert-at"), Relay::init("cert-ee"));
+    let line = invite(&at, &["cert-ee"]);
+    let ours = read(&line);
+    let says = |relay: &Relay, code, line: &str| relay.expect(code, &["join", line]);
+
+    // Before anybody is called.
+    assert!(says(&ee, 2, &line[..line.len() - 1]).contains("the invitation is damaged"));
+    let fi = Relay::init("cert-fi");
+    assert!(says(&fi, 2, &line).contains("for cert-ee, and this node is cert-fi"));
+    let old = Invitation { expires: 1_700_000_000_000, ..read(&line) };
+    assert!(says(&ee, 2, &old.line()).contains("has expired, at 2023-11-14"));
+    let nothing = tempfile::tempdir().unwrap();
+    let missing = command(nothing.path(), &["join", &line]).output().unwrap();
+    let missing = String::from_utf8(missing.stderr).unwrap();
+    assert!(missing.contains("intelmq-relay init --name cert-ee"), "{missing}");
+
+    // By whoever is there.
+    let strangers = Invitation { ticket: Ticket::new([0; 16].into()), ..read(&line) };
+    assert!(says(&ee, 1, &strangers.line()).contains("lets nobody in with this invitation"));
+    let elsewhere = Invitation { key: secret(9).key(), ..read(&line) };
+    assert!(says(&ee, 1, &elsewhere.line()).contains("has the key"));
+    assert_eq!(refusal(by_hand(&ours, "cert-fi", &secret(2)).await), Refusal::OtherName);
+    let renamed = Invitation { host: "cert-de".parse().unwrap(), ..read(&line) };
+    assert_eq!(refusal(by_hand(&ours, "cert-ee", &secret_of(&at)).await), Refusal::OwnKey);
+    at.expect(0, &["peer", "add", "cert-x", &secret(3).key().to_string()]);
+    assert_eq!(refusal(by_hand(&ours, "cert-ee", &secret(3)).await), Refusal::KnownKey);
+    at.expect(0, &["peer", "add", "cert-ee", &secret(4).key().to_string()]);
+    assert_eq!(refusal(by_hand(&ours, "cert-ee", &secret(2)).await), Refusal::KnownName);
+    at.expect(0, &["peer", "remove", "cert-ee"]);
+    // None of these has used it.
+    assert_eq!(invited(&at)[0]["state"], "open");
+
+    at.expect(0, &["invite", "cancel", "cert-ee"]);
+    assert!(says(&ee, 1, &line).contains("the invitation was withdrawn"));
+    assert!(at.expect(1, &["invite", "cancel", "cert-ee"]).contains("no invitation for cert-ee is open"));
+
+    let short = read(&invite(&at, &["cert-ee", "--valid", "1s"]));
+    wait_until("it expires", || invited(&at)[1]["state"] == "expired");
+    assert_eq!(refusal(by_hand(&short, "cert-ee", &secret(2)).await), Refusal::Expired);
+
+    let line = invite(&at, &["cert-ee"]);
+    by_hand(&read(&line), "cert-ee", &secret(2)).await.unwrap();
+    assert!(says(&ee, 1, &line).contains("was used already, and not by this node"));
+    assert!(at.expect(1, &["invite", "cert-ee"]).contains("is a peer already"));
+    assert!(at.expect(1, &["invite", "cert-at"]).contains("is this node"));
+    // The host calls itself something else than the line says: the guest takes it for another one.
+    let renamed = Invitation { ticket: read(&line).ticket, ..renamed };
+    let other = by_hand(&renamed, "cert-ee", &secret(2)).await;
+    assert!(matches!(other, Err(JoinError::OtherName { .. })), "{other:?}");
+    assert!(!ee.configuration().contains("[[peer]]") && !fi.configuration().contains("[[peer]]"));
+}
+
+#[test]
+fn a_node_that_nobody_can_call_does_not_invite() {
+    let mut relay = Relay::init("cert-at");
+    assert!(relay.expect(1, &["invite", "cert-ee"]).contains("start it with"));
+    relay.configure("[node]\nname = \"cert-at\"\n");
+    relay.start();
+    assert!(relay.expect(2, &["invite", "cert-ee"]).contains("no address that another one could reach it at"));
+    assert!(relay.expect(2, &["invite", "cert-ee", "--address", "relay:4747"]).contains("no address of a node"));
+    assert!(invited(&relay).iter().all(|invited| invited["state"] != "open"));
+    let line = invite(&relay, &["cert-ee", "--address", "/dns/relay.cert.at.example/tcp/4747"]);
+    assert_eq!(read(&line).addresses, ["/dns/relay.cert.at.example/tcp/4747"]);
+    relay.terminate();
+    relay.configure(
+        "[node]\nname = \"cert-at\"\n[net]\nonly_peer_addresses = true\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n",
+    );
+    relay.start();
+    assert!(relay.expect(2, &["invite", "cert-ee"]).contains("net.only_peer_addresses"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_works_once_also_when_nodes_are_killed() {
+    let (mut at, ee) = (node("cert-at"), Relay::init("cert-ee"));
+    let line = invite(&at, &["cert-ee"]);
+    // The file cannot be written: what would be there for a moment is there already.
+    let in_the_way = at.path(&format!("relay.toml.{}.new", at.pid()));
+    std::fs::write(&in_the_way, "").unwrap();
+    let before = at.configuration();
+    assert!(ee.expect(1, &["join", &line]).contains("join again with the same line"));
+    assert_eq!(at.configuration(), before);
+    assert!(!ee.configuration().contains("[[peer]]"));
+    // From here on it is that node's and nobody else's.
+    at.kill9();
+    at.start();
+    assert_eq!(refusal(by_hand(&read(&line), "cert-ee", &secret(2)).await), Refusal::Used);
+    // It has its answer, and dies before it has written anything. And the host dies.
+    let first = by_hand(&read(&line), "cert-ee", &secret_of(&ee)).await.unwrap();
+    at.kill9();
+    assert!(at.configuration().contains(&first.words), "{}", at.configuration());
+    at.start();
+    assert_eq!(refusal(by_hand(&read(&line), "cert-ee", &secret(2)).await), Refusal::Used);
+    let file = at.configuration();
+    let joined = ee.expect(0, &["join", &line]);
+    assert_eq!((words(&joined), at.configuration()), (first.words, file));
+    let again = ee.expect(0, &["join", &line, "--give", "community"]);
+    assert!(again.contains("stays in relay.toml as it is") && again.contains("is given nothing"), "{again}");
+    assert_eq!(ee.configuration().matches("[[peer]]").count(), 1);
+    // Who was removed does not come back by an old line.
+    at.expect(0, &["peer", "remove", "cert-ee"]);
+    assert!(ee.expect(1, &["join", &line]).contains("was used already"));
+    assert!(!at.configuration().contains("[[peer]]"));
+}
+
+#[test]
+fn what_else_was_changed_in_the_file_waits_for_its_operator() {
+    let (at, ee) = (node("cert-at"), Relay::init("cert-ee"));
+    let line = invite(&at, &["cert-ee"]);
+    at.configure(&at.configuration().replace("ping_seconds = 2.0", "ping_seconds = 3.0"));
+    at.and("[[peer]]\nname = \"cert-x\"\nkey = \"12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5\"");
+    ee.expect(0, &["join", &line]);
+    let peers = at.status()["peers"].clone();
+    assert!(peers["cert-ee"].is_object() && peers["cert-x"].is_null(), "{peers:#}");
+    // A reload says what a restart is needed for, to whoever asked for it.
+    assert!(at.expect(1, &["reload"]).contains("the old configuration stays: [net] changed"));
+}
+
+/// A message of a guest of this invitation that is in order, of a node with this secret.
+fn ask(invitation: &Invitation, secret: &Secret) -> Message {
+    let ticket = invitation.ticket.guest().key();
+    let nonce = guest_nonce(secret, &ticket, &invitation.key);
+    let asked = Asked {
+        node: invitation.guest.clone(),
+        key: secret.key(),
+        addresses: vec![],
+        software: "by hand".into(),
+        commitment: ByteArray::new(commitment(&nonce)),
+    };
+    Message::ask(&asked, secret, &ticket, &invitation.key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_lies_floods_or_is_silent_is_cut_off_and_harms_nobody() {
+    let at = node("cert-at");
+    let ours = read(&invite(&at, &["cert-ee"]));
+    let (malformed, nonce) = (Message::Refused(Refusal::Malformed), Message::Nonce(ByteArray::new([0; 16])));
+    let ticket = ours.ticket.guest().key();
+
+    // Silent: it is cut off, by itself. One connection at a time is all that it has.
+    let begun = Instant::now();
+    let mut silent = within(Call::to(&ours)).await.unwrap();
+    let silence = tokio::spawn(async move { (silent.receive().await, begun.elapsed()) });
+    let busy = within(Call::to(&ours)).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(busy.contains("lets nobody in"), "{busy}");
+    // Others join meanwhile.
+    let other = read(&invite(&at, &["cert-fi"]));
+    by_hand(&other, "cert-fi", &secret(5)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "nobody waits for it");
+    let (end, after) = within(silence).await.unwrap();
+    assert!(matches!(end, Err(GuestEnd::Closed(_))), "{end:?}");
+    assert!(after < Duration::from_secs(25), "{after:?}");
+
+    // Out of place; too long; with a key that it has not; with a number that it was not bound to.
+    let refuses = async |message: Message| {
+        let mut call = within(Call::to(&ours)).await.unwrap();
+        // An error: it has been refused while it was still speaking.
+        let _ = within(call.send(&message)).await;
+        within(call.receive()).await
+    };
+    assert_eq!(refuses(nonce.clone()).await.unwrap(), malformed);
+    let long = Message::Ask(serde_bytes::ByteBuf::from(vec![0; 60_000]), ByteArray::new([0; 64]));
+    let answer = refuses(long).await;
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer == malformed));
+    let Message::Ask(content, _) = ask(&ours, &secret(2)) else { panic!() };
+    assert_eq!(refuses(Message::Ask(content, ByteArray::new([1; 64]))).await.unwrap(), malformed);
+    let elsewhere = Invitation { key: secret(8).key(), ticket: Ticket::new([1; 16].into()), ..read(&ours.line()) };
+    assert_eq!(refuses(ask(&elsewhere, &secret(2))).await.unwrap(), malformed);
+
+    let mut call = within(Call::to(&ours)).await.unwrap();
+    call.send(&ask(&ours, &secret(2))).await.unwrap();
+    assert!(matches!(within(call.receive()).await.unwrap(), Message::Nonce(_)));
+    call.send(&nonce).await.unwrap();
+    assert!(within(call.receive()).await.is_err(), "it wanted to choose the words");
+    // A second hearing on one connection there is not; nothing that it says after is read.
+    for _ in 0..1000 {
+        if call.send(&nonce).await.is_err() {
+            break;
+        }
+    }
+    drop(call);
+    assert_eq!(invited(&at)[0]["state"], "open");
+    assert!(!at.configuration().contains("name = \"cert-ee\""));
+
+    // Let in, it has not the protocol of peers, whichever of the two keys is the lower one.
+    let at_key: Key = at.key.parse().unwrap();
+    let mut orders = [false; 2];
+    let mut of_lower = ticket < at_key;
+    let mut invitation = ours;
+    while orders != [true; 2] {
+        if !std::mem::replace(&mut orders[usize::from(of_lower)], true) {
+            let peer = Peer { name: at.name.parse().unwrap(), key: at_key, addresses: vec![at.address.clone()] };
+            let config = config::Net { listen: vec![], dial_min_seconds: 0.05, ..Default::default() };
+            let net = Net::start(&config, &invitation.ticket.guest(), vec![peer]).await.unwrap();
+            let mut link = net.link(&at_key).unwrap();
+            let mut state = net.link(&at_key).unwrap();
+            tokio::select! {
+                stream = link.next() => panic!("a guest got {stream:?}"),
+                // The lower one asks, and is told; the other one would be asked, and is not.
+                state = within(state.state_when(|state| of_lower && state.error.is_some())), if of_lower => {
+                    let error = state.unwrap().error.unwrap();
+                    assert!(error.contains("does not speak"), "{error}");
+                }
+                () = tokio::time::sleep(Duration::from_secs(2)), if !of_lower => {}
+            }
+            net.shutdown().await;
+        }
+        invitation = read(&invite(&at, &["cert-ee"]));
+        of_lower = invitation.ticket.guest().key() < at_key;
+    }
+    // And a stranger has none at all.
+    let stranger = Invitation { ticket: Ticket::new([3; 16].into()), ..read(&invitation.line()) };
+    assert!(matches!(within(Call::to(&stranger)).await.err(), Some(JoinError::TurnedAway(_))));
+    assert!(by_hand(&invitation, "cert-ee", &secret(2)).await.is_ok());
+}
