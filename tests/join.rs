@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)] // Tests.
 
 #[path = "support/relay.rs"]
+#[allow(dead_code)] // Other tests use the rest of it.
 mod relay;
 
-use std::io::Write as _;
-use std::process::Stdio;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use intelmq_relay::config;
@@ -176,9 +178,9 @@ fn who_invites_waits_and_is_told() {
     let mut third = waiting(&["--qr"]);
     let mut out = std::io::BufReader::new(third.stdout.take().unwrap());
     let mut printed = String::new();
-    std::io::BufRead::read_line(&mut out, &mut printed).unwrap();
+    out.read_line(&mut printed).unwrap();
     let joined = ee.expect(0, &["join", printed.trim()]);
-    std::io::Read::read_to_string(&mut out, &mut printed).unwrap();
+    out.read_to_string(&mut printed).unwrap();
     assert!(third.wait().unwrap().success());
     assert!(printed.contains('█') && printed.contains("cert-ee has joined"), "{printed}");
     assert_eq!(words(&printed), words(&joined));
@@ -401,4 +403,97 @@ async fn a_guest_that_lies_floods_or_is_silent_is_cut_off_and_harms_nobody() {
     let stranger = Invitation { ticket: Ticket::new([3; 16].into()), ..read(&invitation.line()) };
     assert!(matches!(within(Call::to(&stranger)).await.err(), Some(JoinError::TurnedAway(_))));
     assert!(by_hand(&invitation, "cert-ee", &secret(2)).await.is_ok());
+}
+
+/// What docs/operating.md has for two operators: blocks of what they type, and of what they read, in order.
+fn documented() -> Vec<(String, String)> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
+    let section = page.split("\n## Two operators, from nothing\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let parts = section.split("```").skip(1).step_by(2);
+    parts.map(|part| part.split_once('\n').map(|(kind, text)| (kind.to_owned(), text.to_owned())).unwrap()).collect()
+}
+
+/// What an operator types in a terminal, in the folder where that one is. Dropped, it ends.
+struct Typed(Child);
+
+impl Typed {
+    fn new(folder: &Path, script: &str) -> Typed {
+        let program = Path::new(env!("CARGO_BIN_EXE_intelmq-relay")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", script]).current_dir(folder).env("PATH", path).env_remove("RELAY_LOG");
+        let shell =
+            shell.env_remove("JOURNAL_STREAM").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Typed(shell.spawn().unwrap())
+    }
+
+    #[track_caller]
+    fn prints(mut self) -> String {
+        let mut printed = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}: {printed}");
+        printed
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The same with other words.
+fn with_words(text: &str, theirs: &str) -> String {
+    text.replace(&words(text), theirs).trim().to_owned()
+}
+
+/// The transcript in the documentation, typed as it stands there; only the address is one of this machine's, and `exec`
+/// lets the shell's place be taken by the node, so that it ends with it.
+#[test]
+fn what_the_documentation_tells_connects_two_nodes_in_under_two_minutes() {
+    let begun = Instant::now();
+    let (here, process) = (tempfile::tempdir().unwrap(), std::process::id());
+    let (at, ee) = (here.path().join("at"), here.path().join("ee"));
+    let address = format!("/ip4/127.{}.{}.99/tcp/4747", 1 + (process >> 8) % 250, process & 255);
+    let typed = |block: &(String, String)| {
+        assert_eq!(block.0, "sh", "{block:?}");
+        let script = block.1.replace("/ip4/0.0.0.0/tcp/4747", &address);
+        script.replace("\nintelmq-relay run\n", "\nexec intelmq-relay run\n")
+    };
+    let [start, invite, line, join, joined, welcomed, event, end] = documented().try_into().unwrap();
+    let _: Vec<()> = [&at, &ee].map(|folder| std::fs::create_dir(folder).unwrap()).into();
+    let at_node = Typed::new(&at, &typed(&start));
+    let (at, ee) = (at.join("relay"), ee.join("relay"));
+    wait_until("cert-at runs", || at.join("data/control.sock").exists());
+
+    // On a terminal it waits by itself.
+    let mut inviting = Typed::new(&at, &format!("{} --wait", typed(&invite).trim_end()));
+    let mut printed = std::io::BufReader::new(inviting.0.stdout.take().unwrap());
+    let mut ours = String::new();
+    printed.read_line(&mut ours).unwrap();
+    assert!(line.0 == "text" && Invitation::read(&line.1).is_ok() && Invitation::read(&ours).is_ok(), "{ours}");
+
+    let script = typed(&join).replace("relay-invite:AYZnY2VydC1h…", ours.trim());
+    let (script, run) = script.split_once("\nexec ").unwrap();
+    let output = Typed::new(&here.path().join("ee"), script).prints();
+    let output = &output[output.find("cert-at (intelmq-relay").unwrap()..];
+    let shared = words(output);
+    assert_eq!(output.trim(), with_words(&joined.1, &shared));
+    let mut output = String::new();
+    printed.read_to_string(&mut output).unwrap();
+    assert_eq!(output.trim(), with_words(&welcomed.1, &shared));
+
+    let ee_node = Typed::new(&ee, &format!("exec {run}"));
+    Typed::new(&at, &typed(&event)).prints();
+    let out = ee.join("out/events.jsonl");
+    wait_until("the event comes out", || std::fs::read_to_string(&out).is_ok_and(|text| text.contains("192.0.2.1")));
+    for folder in [&at, &ee] {
+        Typed::new(folder, &typed(&end)).prints();
+    }
+    let status: serde_json::Value = serde_json::from_str(&Typed::new(&ee, "intelmq-relay status").prints()).unwrap();
+    assert_eq!(status["peers"]["cert-at"]["test"]["ours"], false, "{status:#}");
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
+    drop((at_node, ee_node));
 }
