@@ -28,6 +28,11 @@ pub(super) fn public(options: &Options, config: &Config) -> Result<Key, CliError
 pub(super) fn introduce(out: &mut impl Write, config: &Config, key: &Key) -> io::Result<()> {
     let name = &config.node.name;
     writeln!(out, "name  {name}\nkey   {key}\n")?;
+    writeln!(
+        out,
+        "To connect with another node: intelmq-relay invite ITS-NAME, or join with the line that it prints."
+    )?;
+    writeln!(out, "By hand:\n")?;
     let addresses: Vec<String> = config.net.listen.iter().map(|listen| public_address(listen)).collect();
     if addresses.is_empty() {
         writeln!(out, "This node listens nowhere and dials its peers. They add it with:")?;

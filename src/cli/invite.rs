@@ -108,7 +108,7 @@ fn invite(config: &Config, name: &Name, arguments: &Arguments) -> Result<ExitCod
             return Err(error);
         }
     };
-    let here_only = addresses.iter().all(reach::is_loopback);
+    let here_only = addresses.iter().all(|address| reach::is_loopback(address));
     let invitation =
         Invitation { host: host.name, key: host.key, addresses, ticket, expires: host.expires, guest: name.clone() };
     let line = invitation.line();

@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     }
     let mut addresses = reach::addresses(&arguments.addresses, &config, &key, &[])?;
     // What only this machine reaches is of use only where both are on it.
-    if arguments.addresses.is_empty() && !invitation.addresses.iter().all(reach::is_loopback) {
+    if arguments.addresses.is_empty() && !invitation.addresses.iter().all(|address| reach::is_loopback(address)) {
         addresses.retain(|address| !reach::is_loopback(address));
     }
     let joiner = Joiner { name: &config.node.name, secret: &secret, addresses };

@@ -52,7 +52,7 @@ fn told(configured: &[String], bound: &[&str], host: Option<&str>) -> Vec<String
     }
     let local = |address: &String| address.starts_with("/ip6/fe80:");
     found.retain(|address| !local(address));
-    if !found.iter().all(is_loopback) {
+    if !found.iter().all(|address| is_loopback(address)) {
         found.retain(|address| !is_loopback(address));
     }
     let mut seen = std::collections::HashSet::new();
@@ -62,7 +62,7 @@ fn told(configured: &[String], bound: &[&str], host: Option<&str>) -> Vec<String
 }
 
 /// Whether only this machine reaches it.
-pub(super) fn is_loopback(address: &String) -> bool {
+pub(super) fn is_loopback(address: &str) -> bool {
     LOOPBACK.iter().any(|start| address.starts_with(start))
 }
 

@@ -239,3 +239,42 @@ fn the_book_is_bounded() {
     assert!(book.prune(2 * HOUR + KEPT) && book.records().is_empty());
     assert!(!book.prune(2 * HOUR + KEPT));
 }
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One exchange, for another implementation.
+#[test]
+fn the_vector_is_what_is_said() {
+    let (host, guest, ours) = (secret(1), secret(2), invitation());
+    let ticket = ours.ticket.guest();
+    let theirs = guest_nonce(&guest, &ticket.key(), &host.key());
+    let bound = commitment(&theirs);
+    let asked = Asked {
+        node: ours.guest.clone(),
+        key: guest.key(),
+        addresses: vec!["/dns/relay.cert.ee.example/tcp/4747".into()],
+        software: "vector".into(),
+        commitment: ByteArray::new(bound),
+    };
+    let answer = host_nonce(&host, &ticket.key(), &guest.key(), &bound);
+    let parties =
+        Parties { host: (&ours.host, &host.key()), guest: (&ours.guest, &guest.key()), ticket: &ticket.key() };
+    let welcome = Message::Welcome(Welcome { node: ours.host.clone(), software: "vector".into() });
+    let vector = serde_json::json!({
+        "host": {"name": ours.host, "seed": hex([1; 32]), "key": hex(host.key().as_bytes())},
+        "guest": {"name": ours.guest, "seed": hex([2; 32]), "key": hex(guest.key().as_bytes())},
+        "addresses": ours.addresses, "expires": ours.expires, "secret": hex([7; 16]),
+        "line": *ours.line(),
+        "ticket": {"seed": hex(ticket.expose_seed()), "key": hex(ticket.key().as_bytes())},
+        "ask": hex(Message::ask(&asked, &guest, &ticket.key(), &host.key()).encode()),
+        "host_nonce": hex(&answer[..]), "guest_nonce": hex(&theirs[..]), "commitment": hex(bound),
+        "nonce_message": hex(Message::Nonce(answer).encode()),
+        "welcome": hex(welcome.encode()),
+        "refused": hex(Message::Refused(Refusal::OtherName).encode()),
+        "words": parties.words(&answer, &theirs),
+    });
+    let written: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/join.json")).unwrap();
+    assert_eq!(written, vector, "{vector:#}");
+}

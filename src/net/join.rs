@@ -33,7 +33,7 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/intelmq-relay/join/1");
 /// How long the other side may take to agree on the protocol.
 const NEGOTIATION: Duration = Duration::from_secs(5);
 /// How long a guest's connection lasts, whatever it does.
-const STAY: Duration = Duration::from_secs(20);
+const STAY: Duration = Duration::from_secs(12);
 
 /// A guest's stream.
 pub(super) type Talk = Compat<Substream>;
@@ -141,10 +141,10 @@ impl NetworkBehaviour for Join {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
-                if self.open.get(&peer_id) == Some(&connection_id) {
-                    self.stays.push_back((Instant::now() + STAY, peer_id, connection_id));
-                }
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. })
+                if self.open.get(&peer_id) == Some(&connection_id) =>
+            {
+                self.stays.push_back((Instant::now() + STAY, peer_id, connection_id));
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
             // Another behaviour may deny a connection that has its handler already.
@@ -167,16 +167,15 @@ impl NetworkBehaviour for Join {
             return Poll::Ready(ToSwarm::GenerateEvent(news));
         }
         // The swarm polls again after every event: a connection that has just come is seen here.
-        while let Some((until, peer_id, connection)) = self.stays.front().copied() {
+        if let Some((until, peer_id, connection)) = self.stays.front().copied() {
             if self.timer.deadline() != until {
                 self.timer.as_mut().reset(until);
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                break;
+            if self.timer.as_mut().poll(cx).is_ready() {
+                self.stays.pop_front();
+                let connection = CloseConnection::One(connection);
+                return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
             }
-            self.stays.pop_front();
-            let connection = CloseConnection::One(connection);
-            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
         }
         Poll::Pending
     }

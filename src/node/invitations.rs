@@ -18,7 +18,7 @@ use crate::store::{Commit, Cursor, StoreError};
 use crate::watch::{Host, Invite, Invited};
 
 /// How long a guest may take, with what we do for it.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Guests that are heard at once.
 const AT_ONCE: usize = 8;
 /// How often what is over is forgotten.
