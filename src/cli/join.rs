@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::peer::Give;
 use super::{CliError, Options, invite, passphrase, reach};
-use crate::config::{Config, Peer, Share, add_joined_peer, edit_file};
+use crate::config::{Config, Peer, Share, add_joined_peer, check_peer_address, edit_file};
 use crate::envelope::rfc3339;
 use crate::invite::{Damaged, Invitation};
 use crate::net::{JoinError, Joiner, now};
@@ -108,6 +108,12 @@ fn check<'a>(config: &'a Config, invitation: &Invitation) -> Result<Option<&'a P
             &format!("the invitation is for {guest}, and this node is {us}"),
             &format!("ask the operator of {host} for one for {us}"),
         ));
+    }
+    for address in &invitation.addresses {
+        let wrong = |reason| {
+            refused(&format!("{address:?} in the invitation is no address of a node: {reason}"), "ask for a new one")
+        };
+        check_peer_address(address, key).map_err(wrong)?;
     }
     let same_name = |peer: &&Peer| peer.name == *host;
     let before = match (config.peers.iter().find(same_name), config.peers.iter().find(|peer| peer.key == *key)) {

@@ -4,8 +4,9 @@ use super::CliError;
 use super::id::{self, LOOPBACK};
 use crate::config::{Config, check_peer_address};
 use crate::envelope::Key;
+use crate::invite::MAX_ADDRESSES;
 
-/// Addresses that are said to others, at most: each makes a line longer.
+/// Of the addresses that are found here, at most so many are said: each makes a line longer.
 const MOST: usize = 4;
 
 /// The addresses that the operator has given, checked, or else those that the node listens on: what names an interface
@@ -22,8 +23,14 @@ pub(super) fn addresses(
             remedy: "write it as /dns/relay.example.org/tcp/4747 or /ip4/192.0.2.1/tcp/4747".into(),
         })?;
     }
+    if given.len() > MAX_ADDRESSES {
+        return Err(CliError::Usage {
+            what: format!("{} addresses are too many", given.len()),
+            remedy: format!("name at most {MAX_ADDRESSES}, those that are most likely reached"),
+        });
+    }
     if !given.is_empty() {
-        return Ok(given.iter().take(MOST).cloned().collect());
+        return Ok(given.to_vec());
     }
     let bound: Vec<&str> = listening.iter().map(|address| address.split("/p2p/").next().unwrap_or(address)).collect();
     Ok(told(&config.net.listen, &bound, id::known_host().as_deref()))

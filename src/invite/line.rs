@@ -28,7 +28,7 @@ const MAX_LINE: usize = 4096;
 /// Addresses of a node, at most.
 pub const MAX_ADDRESSES: usize = 8;
 /// Bytes of an address.
-const MAX_ADDRESS: usize = 300;
+const MAX_ADDRESS: usize = 340;
 /// How long an invitation may be open, ms.
 pub const LONGEST: u64 = 7 * 24 * 3600 * 1000;
 

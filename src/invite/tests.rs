@@ -112,6 +112,25 @@ fn a_line_has_one_form_and_a_version() {
 }
 
 #[test]
+fn the_largest_invitation_has_a_line() {
+    let largest: Name = "x".repeat(Name::MAX).parse().unwrap();
+    let address = format!("/dns/{}/tcp/65535/p2p/{}", "x".repeat(253), key(1));
+    assert!(address.len() <= 340);
+    let addresses = vec![format!("{address:x<340}"); MAX_ADDRESSES];
+    let ours = Invitation { host: largest.clone(), addresses, expires: u64::MAX, guest: largest, ..invitation() };
+    assert!(Invitation::read(&ours.line()).is_ok());
+    let asked = Asked {
+        node: ours.guest.clone(),
+        key: key(2),
+        addresses: ours.addresses.clone(),
+        software: "x".repeat(200),
+        commitment: ByteArray::new([1; 32]),
+    };
+    let said = Message::ask(&asked, &secret(2), &key(3), &key(1)).encode();
+    assert!(Message::decode(&said).is_ok_and(|said| said.asked(&key(3), &key(1)).is_ok()));
+}
+
+#[test]
 fn a_guest_proves_its_key_to_one_host_for_one_invitation() {
     let (guest, ours, theirs) = (secret(2), ticket(7).guest().key(), ticket(8).guest().key());
     let asked = Asked {

@@ -1,7 +1,7 @@
 //! The protocol `/intelmq-relay/join/1` within libp2p: one stream of one guest, for some seconds.
 //!
 //! A guest is let in by the identity that its invitation gives it, has this protocol (and libp2p's ping), and never
-//! that of peers. It must never harm the others: it has one connection and one stream at a time, and both end by
+//! that of peers. It must never harm the others: it has one connection and one stream, the newest, and both end by
 //! themselves. What is said on the stream is [`super::guest`]'s and [`super::knock`]'s.
 
 use std::collections::{HashMap, VecDeque};
@@ -58,11 +58,6 @@ impl Guests {
     }
 }
 
-/// Why a guest's further connection is closed.
-#[derive(Debug, thiserror::Error)]
-#[error("somebody is joining with this invitation just now")]
-struct Busy;
-
 /// What comes of a connection.
 #[derive(Debug)]
 pub(super) enum News {
@@ -78,6 +73,8 @@ pub(super) enum News {
 pub(super) struct Join {
     side: Side,
     open: HashMap<PeerId, ConnectionId>,
+    /// Whose place a newer one has taken: who comes again need not wait until the old one is found dead.
+    replaced: VecDeque<(PeerId, ConnectionId)>,
     /// When guests' connections end, in order.
     stays: VecDeque<(Instant, PeerId, ConnectionId)>,
     timer: Pin<Box<Sleep>>,
@@ -102,7 +99,14 @@ impl Join {
 
     fn new(side: Side) -> Join {
         let timer = Box::pin(tokio::time::sleep(STAY));
-        Join { side, open: HashMap::new(), stays: VecDeque::new(), timer, news: VecDeque::new() }
+        Join {
+            side,
+            open: HashMap::new(),
+            replaced: VecDeque::new(),
+            stays: VecDeque::new(),
+            timer,
+            news: VecDeque::new(),
+        }
     }
 }
 
@@ -121,10 +125,7 @@ impl NetworkBehaviour for Join {
         if guests.key(&peer).is_none() {
             return Ok(Handler::silent());
         }
-        if self.open.contains_key(&peer) {
-            return Err(ConnectionDenied::new(Busy));
-        }
-        self.open.insert(peer, connection);
+        self.replaced.extend(self.open.insert(peer, connection).map(|older| (peer, older)));
         Ok(Handler { accepts: true, ..Handler::silent() })
     }
 
@@ -152,6 +153,7 @@ impl NetworkBehaviour for Join {
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
                 self.open.retain(|_, open| *open != connection_id);
                 self.stays.retain(|(_, _, open)| *open != connection_id);
+                self.replaced.retain(|(_, older)| *older != connection_id);
             }
             _ => {}
         }
@@ -165,6 +167,9 @@ impl NetworkBehaviour for Join {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<(PeerId, News), Infallible>> {
         if let Some(news) = self.news.pop_front() {
             return Poll::Ready(ToSwarm::GenerateEvent(news));
+        }
+        if let Some((peer_id, older)) = self.replaced.pop_front() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(older) });
         }
         // The swarm polls again after every event: a connection that has just come is seen here.
         if let Some((until, peer_id, connection)) = self.stays.front().copied() {

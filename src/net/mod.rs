@@ -157,6 +157,11 @@ impl Net {
         is_done.await.map_err(|_| NetError::Ended)
     }
 
+    /// The key that the links prove.
+    pub fn key(&self) -> &Key {
+        &self.shared.key
+    }
+
     /// The guests that come, for the one who asks first.
     pub fn guests(&self) -> Option<mpsc::Receiver<Guest>> {
         lock(&self.shared.guests).take()

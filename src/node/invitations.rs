@@ -83,8 +83,8 @@ impl Invitations {
     }
 
     async fn answer(self: &Arc<Self>, mut guest: Guest) -> Result<(), GuestEnd> {
-        let (ticket, rules) = (guest.ticket, self.core.gate.rules());
-        let asked = match guest.asked(&rules.key).await {
+        let (ticket, me, host) = (guest.ticket, self.core.gate.rules().me.clone(), self.core.net.key());
+        let asked = match guest.asked(host).await {
             Ok(asked) => asked,
             Err(GuestEnd::Unreadable(reason)) => {
                 warn!(%reason, "a guest is refused");
@@ -99,9 +99,9 @@ impl Invitations {
         }
         let ours = host_nonce(&self.core.sealer.secret, &ticket, &asked.key, &asked.commitment);
         let theirs = guest.nonce(ours, &asked).await?;
-        let parties = Parties { host: (&rules.me, &rules.key), guest: (&asked.node, &asked.key), ticket: &ticket };
+        let parties = Parties { host: (&me, host), guest: (&asked.node, &asked.key), ticket: &ticket };
         let answer = match self.admit(ticket, asked.clone(), parties.words(&ours, &theirs)).await {
-            Ok(()) => Message::Welcome(Welcome { node: rules.me.clone(), software: SOFTWARE.into() }),
+            Ok(()) => Message::Welcome(Welcome { node: me.clone(), software: SOFTWARE.into() }),
             Err(refusal) => Message::Refused(refusal),
         };
         guest.answer(&answer).await
@@ -179,7 +179,7 @@ impl Invitations {
         let instead = opened.ok_or_else(too_many)?;
         info!(guest = %name, expires = rfc3339(expires), "invited");
         let listening = self.core.net.listening();
-        Ok(vec![json(&Host { name: rules.me.clone(), key: rules.key, listening, expires, instead })])
+        Ok(vec![json(&Host { name: rules.me.clone(), key: *self.core.net.key(), listening, expires, instead })])
     }
 
     async fn wait(&self, ticket: &Key) -> Result<Vec<String>, String> {

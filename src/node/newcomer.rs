@@ -48,25 +48,28 @@ async fn admit(newcomer: &Newcomer, node: &mut Node, file: &Path) -> Result<(), 
     let Newcomer { invitations, ticket, asked, words, .. } = newcomer;
     let record = invitations.admits(ticket, &asked.node, &asked.key).await?;
     let mut config = node.config().clone();
-    let is_there = is_there(file, asked, &node.core.sealer.secret.key())?;
-    match (&record.state, is_there) {
+    let before = in_file(file, asked, &node.core.sealer.secret.key())?;
+    match (&record.state, &before) {
         // It had its answer, or missed it.
-        (State::Used { done: true, .. }, true) => return Ok(()),
+        (State::Used { done: true, .. }, Some(_)) => return Ok(()),
         // The operator has removed it since.
-        (State::Used { done: true, .. }, false) => return Err(Refusal::Used),
+        (State::Used { done: true, .. }, None) => return Err(Refusal::Used),
         (State::Open | State::Cancelled(_) | State::Used { .. }, _) => {}
     }
     let take = async |done| invitations.take(ticket, asked.key, words, done).await.map_err(|reason| not_now(&reason));
     take(false).await?;
-    if !is_there {
-        let give = if record.community { Share::Community } else { Share::None };
-        let edit = |text: &str| add_joined_peer(text, &asked.node, &asked.key, &asked.addresses, &give, words);
-        let edited = edit_file(file, edit).map_err(|reason| not_now(&one_line(&reason)))?;
-        // What holds, and this peer: what else was changed in the file waits for its operator.
-        let new = edited.peers.into_iter().filter(|peer| peer.key == asked.key);
-        config.peers.extend(new);
-    }
+    let peer = match before {
+        Some(peer) => Some(peer),
+        None => {
+            let give = if record.community { Share::Community } else { Share::None };
+            let edit = |text: &str| add_joined_peer(text, &asked.node, &asked.key, &asked.addresses, &give, words);
+            let edited = edit_file(file, edit).map_err(|reason| not_now(&one_line(&reason)))?;
+            edited.peers.into_iter().find(|peer| peer.key == asked.key)
+        }
+    };
     take(true).await?;
+    // What holds, and this peer: what else was changed in the file waits for its operator.
+    config.peers.extend(peer.filter(|new| config.peers.iter().all(|peer| peer.key != new.key)));
     let (peer, software) = (&asked.node, &asked.software);
     info!(%peer, key = %asked.key, software, words, "joined by invitation, in test mode; compare these words with its operator's");
     if let Err(reason) = node.reload(config).await {
@@ -76,8 +79,8 @@ async fn admit(newcomer: &Newcomer, node: &mut Node, file: &Path) -> Result<(), 
     Ok(())
 }
 
-/// Whether the guest is in the peer list of the file already; or why it cannot be.
-fn is_there(file: &Path, asked: &Asked, ours: &Key) -> Result<bool, Refusal> {
+/// The guest as it stands in the file already, if it does; or why it cannot.
+fn in_file(file: &Path, asked: &Asked, ours: &Key) -> Result<Option<Peer>, Refusal> {
     if asked.key == *ours {
         return Err(Refusal::OwnKey);
     }
@@ -87,8 +90,8 @@ fn is_there(file: &Path, asked: &Asked, ours: &Key) -> Result<bool, Refusal> {
     let config = Config::read(file).map_err(|reason| not_now(&one_line(&reason)))?;
     let same_name = |peer: &&Peer| peer.name == asked.node;
     match (config.peers.iter().find(same_name), config.peers.iter().find(|peer| peer.key == asked.key)) {
-        (None, None) => Ok(false),
-        (Some(peer), _) if peer.key == asked.key => Ok(true),
+        (None, None) => Ok(None),
+        (Some(peer), _) if peer.key == asked.key => Ok(Some(peer.clone())),
         (Some(_), _) => Err(Refusal::KnownName),
         (None, Some(_)) => Err(Refusal::KnownKey),
     }
