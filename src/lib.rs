@@ -4,7 +4,7 @@
 //! Data flows one way through the rooms below; each imports only from those under it
 //! (`docs/architecture.md` has the picture, `tests/tidy.rs` checks the order):
 //!
-//! `cli → node → { net, intelmq, watch } → accept → store → { policy, trust, link } → { config, harmonization } → envelope`
+//! `cli → node → { net, intelmq, watch } → accept → store → { policy, trust, link, invite } → { config, harmonization } → envelope`
 
 pub mod accept;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod envelope;
 pub mod harmonization;
 pub mod intelmq;
+pub mod invite;
 pub mod link;
 pub mod net;
 pub mod node;

@@ -18,7 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["net", "intelmq", "watch"],
     &["accept"],
     &["store"],
-    &["policy", "trust", "link"],
+    &["policy", "trust", "link", "invite"],
     &["config", "sample", "harmonization"],
     &["envelope"],
 ];
@@ -26,6 +26,7 @@ const ORDER: &[&[&str]] = &[
 /// Foreign crates that have one place: paths that begin so may use them.
 const PLACES: &[(&str, &[&str])] = &[
     ("age", &["src/config/key_file"]),
+    ("bip39", &["src/invite"]),
     ("chacha20poly1305", &["src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
@@ -34,6 +35,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("lapin", &["src/intelmq/amqp"]),
     ("libp2p", &["src/net"]),
     ("libp2p_stream", &["src/net"]),
+    ("qrcode", &["src/cli"]),
     ("redis", &["src/intelmq/redis"]),
     ("regex", &["src/harmonization"]),
     ("serde_saphyr", &["src/intelmq/botnet.rs"]),
@@ -45,7 +47,7 @@ const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide: same arguments, same answer.
-const PURE: &[&str] = &["envelope", "harmonization", "policy", "trust", "link", "sample"];
+const PURE: &[&str] = &["envelope", "harmonization", "policy", "trust", "link", "invite", "sample"];
 const IMPURE: &[&str] = &[
     "tokio",
     "libp2p",

@@ -144,7 +144,7 @@ async fn tcp(config: &Config) -> Vec<Finding> {
 /// A running node says how its links stand; without one, each peer is called.
 async fn peers(config: &Config, secret: Option<Secret>) -> Vec<Finding> {
     if config.peers.is_empty() {
-        return vec![Finding::ok("no peers yet: add them with intelmq-relay peer add")];
+        return vec![Finding::ok("no peers yet: add them with intelmq-relay invite, join, or peer add")];
     }
     let mut status = None;
     let question = Question { ask: Ask::Status, form: Form::Line };

@@ -28,6 +28,11 @@ pub(super) fn public(options: &Options, config: &Config) -> Result<Key, CliError
 pub(super) fn introduce(out: &mut impl Write, config: &Config, key: &Key) -> io::Result<()> {
     let name = &config.node.name;
     writeln!(out, "name  {name}\nkey   {key}\n")?;
+    writeln!(
+        out,
+        "To connect with another node: intelmq-relay invite ITS-NAME, or join with the line that it prints."
+    )?;
+    writeln!(out, "By hand:\n")?;
     let addresses: Vec<String> = config.net.listen.iter().map(|listen| public_address(listen)).collect();
     if addresses.is_empty() {
         writeln!(out, "This node listens nowhere and dials its peers. They add it with:")?;
@@ -46,16 +51,19 @@ pub(super) fn introduce(out: &mut impl Write, config: &Config, key: &Key) -> io:
 
 /// Easily forgotten, and nothing comes then.
 const GIVE: &str = "With --give community they also give it events; without, nothing.";
-const LOOPBACK: [&str; 2] = ["/ip4/127.", "/ip6/::1/"];
+pub(super) const LOOPBACK: [&str; 2] = ["/ip4/127.", "/ip6/::1/"];
 const PLACEHOLDER: &str = "YOUR-HOST-NAME";
+
+/// This machine's name, if it has a dot: such a one others may know too.
+pub(super) fn known_host() -> Option<String> {
+    super::init::host_name().filter(|host| host.contains('.'))
+}
 
 /// What others dial, as far as it can be told from here.
 fn public_address(listen: &str) -> String {
     for any in ["/ip4/0.0.0.0/", "/ip6/::/"] {
         if let Some(port) = listen.strip_prefix(any) {
-            // A name with a dot is one that others may know too.
-            let host = super::init::host_name().filter(|host| host.contains('.'));
-            return format!("/dns/{}/{port}", host.as_deref().unwrap_or(PLACEHOLDER));
+            return format!("/dns/{}/{port}", known_host().as_deref().unwrap_or(PLACEHOLDER));
         }
     }
     listen.to_owned()

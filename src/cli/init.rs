@@ -168,7 +168,8 @@ directory = "in"
 name = "out"
 directory = "out"
 
-# Peers: `intelmq-relay peer add NAME KEY ADDRESS --give community`. Without --give, a peer is given nothing.
+# Peers: `intelmq-relay invite NAME` here and `join` there, or the other way round, or by hand `peer add`. Each with
+# --give community; without, a peer is given nothing.
 "#,
         listen.join(", ")
     )

@@ -229,6 +229,12 @@ pub(super) fn resend(options: &Options, resend: Resend) -> Result<ExitCode, CliE
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn reload(options: &Options) -> Result<ExitCode, CliError> {
+    put(options, Question { ask: Ask::Reload, form: Form::Line }, None, usize::MAX)?;
+    println!("The node has read {} again.", options.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn status(options: &Options) -> Result<ExitCode, CliError> {
     put(options, Question { ask: Ask::Status, form: Form::Line }, None, usize::MAX)?;
     Ok(ExitCode::SUCCESS)

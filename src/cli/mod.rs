@@ -7,12 +7,15 @@ mod check;
 mod demo;
 mod id;
 mod init;
+mod invite;
+mod join;
 mod key;
 mod log;
 mod logs;
 mod passphrase;
 mod peer;
 mod policy;
+mod reach;
 mod recall;
 mod roster;
 mod run;
@@ -64,6 +67,12 @@ enum Command {
     /// Encrypt the key file with a passphrase, or decrypt it
     #[command(subcommand)]
     Key(key::Command),
+    /// Print a line by which another node becomes a peer, once; list or withdraw such invitations
+    Invite(invite::Arguments),
+    /// Become a peer of the node that has printed an invitation
+    Join(join::Arguments),
+    /// Have the running node read its configuration again
+    Reload,
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(peer::Command),
@@ -161,6 +170,9 @@ fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
         Command::Init(arguments) => init::run(options, arguments),
         Command::Id => id::run(options),
         Command::Key(command) => key::run(options, &command),
+        Command::Invite(arguments) => invite::run(options, arguments),
+        Command::Join(arguments) => join::run(options, arguments),
+        Command::Reload => log::reload(options),
         Command::Peer(command) => peer::run(options, command),
         Command::Roster(command) => roster::run(options, command),
         Command::Run => run::run(options),

@@ -32,7 +32,7 @@ pub(super) enum Command {
 }
 
 /// What a peer may have.
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Give {
     /// Nothing
     #[default]
@@ -76,7 +76,7 @@ pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliEr
 }
 
 fn say_how_to_reload(out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "A running node takes it with `systemctl reload intelmq-relay`, or a SIGHUP.")
+    writeln!(out, "A running node takes it with `intelmq-relay reload`, `systemctl reload intelmq-relay`, or a SIGHUP.")
 }
 
 fn list(out: &mut impl Write, config: &Config) -> io::Result<()> {
@@ -84,7 +84,8 @@ fn list(out: &mut impl Write, config: &Config) -> io::Result<()> {
     for peer in &config.peers {
         let (name, give) = (peer.name.as_str(), peer.give.to_string());
         let addresses = if peer.addresses.is_empty() { "dials us".to_owned() } else { peer.addresses.join(" ") };
-        writeln!(out, "{name:width$}  {}  {give:9}  {addresses}", peer.key)?;
+        let test = if peer.test { "  in test mode" } else { "" };
+        writeln!(out, "{name:width$}  {}  {give:9}  {addresses}{test}", peer.key)?;
     }
     if config.peers.is_empty() {
         writeln!(out, "There are no peers. Add one with `intelmq-relay peer add NAME KEY ADDRESS`.")?;

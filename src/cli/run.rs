@@ -9,7 +9,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{CliError, Options, init, passphrase};
 use crate::config::Config;
-use crate::node::{Node, ReloadError};
+use crate::node::{Change, Node, ReloadError};
 
 /// Longest time that stopping may take.
 const STOP: Duration = Duration::from_millis(4500);
@@ -49,11 +49,24 @@ impl Signals {
 }
 
 async fn follow(mut node: Node, options: &Options, signals: &mut Signals) -> Result<ExitCode, CliError> {
+    let mut changes = node.changes();
     loop {
+        let asked = async {
+            match &mut changes {
+                Some(changes) => changes.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(&mut node, options).await,
+            // An error is in the log.
+            _ = signals.hang_up.recv() => drop(reload(&mut node, options).await),
+            Some(change) = asked => match change {
+                // Who asked may have gone.
+                Change::Reload(answer) => drop(answer.send(reload(&mut node, options).await)),
+                Change::Admit(newcomer) => newcomer.admit(&mut node, &options.config).await,
+            },
             reason = node.failed() => {
                 error!(%reason, "the node cannot go on");
                 // What it holds in memory is lost, what it acknowledged is not.
@@ -69,20 +82,25 @@ async fn follow(mut node: Node, options: &Options, signals: &mut Signals) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// A configuration with a mistake changes nothing.
-async fn reload(node: &mut Node, options: &Options) {
+/// A configuration with a mistake changes nothing; the error is in the log already.
+async fn reload(node: &mut Node, options: &Options) -> Result<(), String> {
     let config = match Config::read(&options.config) {
         Ok(config) => config,
         Err(reason) => {
             // A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
             let reason = reason.to_string().replace("\n  ", "; ").replace('\n', "; ");
-            return error!("the old configuration stays: {reason}");
+            error!("the old configuration stays: {reason}");
+            return Err(format!("the old configuration stays: {reason}"));
         }
     };
     match node.reload(config).await {
-        Ok(()) => info!(file = %options.config.display(), "configuration read again"),
+        Ok(()) => {
+            info!(file = %options.config.display(), "configuration read again");
+            Ok(())
+        }
         Err(reason @ (ReloadError::Restart(_) | ReloadError::Net(_))) => {
             error!("the old configuration stays: {reason}");
+            Err(format!("the old configuration stays: {reason}"))
         }
     }
 }

@@ -52,6 +52,11 @@ pub(super) fn check(text: &str, purpose: Use) -> Result<(), String> {
     Ok(())
 }
 
+/// Why `text` is no address that the node with this key could be reached at.
+pub fn check_peer_address(text: &str, key: &Key) -> Result<(), String> {
+    check(text, Use::Dial(*key))
+}
+
 fn host(kind: &str, value: &str, purpose: Use) -> Result<(), String> {
     match kind {
         "ip4" => value.parse::<Ipv4Addr>().map(drop).map_err(|_| format!("{value:?} is no IPv4 address")),

@@ -20,6 +20,7 @@ mod seal;
 mod size;
 mod tcp;
 
+pub use address::check_peer_address;
 pub use amqp::{Amqp, GiveAmqp, TakeAmqp};
 pub use doors::{
     Events, Give, GiveFiles, GiveRedis, Harmonization, Password, Redis, Take, TakeFiles, TakeRedis, Withdrawals,
@@ -29,7 +30,7 @@ pub use key_file::{
     encrypt_key_file, make_key_file,
 };
 pub use parse::{ConfigError, Mistake, Mistakes};
-pub use peer_list::{EditError, add_peer, edit_file, peer_block, remove_peer};
+pub use peer_list::{EditError, add_joined_peer, add_peer, edit_file, peer_block, remove_peer};
 pub use rate::Rate;
 pub use roster::{Described, DescribedKey, DescribedMember, Roster, UnreadableRoster};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};

@@ -59,6 +59,26 @@ pub fn peer_block(name: &Name, key: &Key, addresses: &[String], give: &Share) ->
 
 /// The text with one more peer, after the last one.
 pub fn add_peer(text: &str, name: &Name, key: &Key, addresses: &[String], give: &Share) -> Result<String, EditError> {
+    add(text, name, &peer_block(name, key, addresses, give))
+}
+
+/// The same for a peer that has joined by an invitation: in test mode, with the words to compare above it.
+pub fn add_joined_peer(
+    text: &str,
+    name: &Name,
+    key: &Key,
+    addresses: &[String],
+    give: &Share,
+    words: &str,
+) -> Result<String, EditError> {
+    let comment = format!(
+        "# Joined by invitation. The words that its operator must have too: {words}\n\
+         # When you have compared them, both of you: test = false, and `intelmq-relay reload`.\n"
+    );
+    add(text, name, &format!("{comment}{}test = true\n", peer_block(name, key, addresses, give)))
+}
+
+fn add(text: &str, name: &Name, block: &str) -> Result<String, EditError> {
     let peers = places(text)?;
     if peers.iter().any(|peer| peer.name == name.as_str()) {
         return Err(EditError::Exists(name.clone()));
@@ -68,7 +88,7 @@ pub fn add_peer(text: &str, name: &Name, key: &Key, addresses: &[String], give: 
     let newline = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     let above = if before.trim_end_matches([' ', '\t']).is_empty() || ends_blank(before) { "" } else { "\n" };
     let below = if after.is_empty() || starts_blank(after) { "" } else { "\n" };
-    Ok(format!("{before}{newline}{above}{}{below}{after}", peer_block(name, key, addresses, give)))
+    Ok(format!("{before}{newline}{above}{block}{below}{after}"))
 }
 
 /// The text without this peer: its lines and the comments that touch them.

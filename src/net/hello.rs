@@ -34,7 +34,7 @@ where
     let peer = &partner.bringer.name;
     let ours = Hello {
         node: node.gate.rules().me.clone(),
-        software: concat!("intelmq-relay ", env!("CARGO_PKG_VERSION")).into(),
+        software: super::SOFTWARE.into(),
         log: node.gate.store().log_id(),
         envelope_bytes: node.settings.envelope as u64,
         frame_bytes: node.settings.frame as u64,
@@ -94,7 +94,7 @@ fn fits(theirs: &Hello, peer: &Name) -> Result<(), String> {
 }
 
 /// The peer's text, fit for a log line.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 

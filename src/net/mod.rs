@@ -12,7 +12,10 @@ mod beginning;
 mod callers;
 mod drive;
 mod giving;
+mod guest;
 mod hello;
+mod join;
+mod knock;
 mod notes;
 mod outbox;
 mod partner;
@@ -35,12 +38,15 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
 pub use self::drive::{Exchange, LinkEnd, now};
+pub use self::guest::{Guest, GuestEnd};
+pub use self::knock::{Call, JoinError, Joined, Joiner, join};
 pub use self::partner::{Partner, Test, Traffic};
 pub use self::peer_link::{PeerLink, PeerState};
 pub use self::slowed::Slowed;
 pub use self::streams::Stream;
 
 use self::address::Address;
+use self::hello::short;
 use self::peer::Configured;
 use self::peer_link::Slot;
 use self::task::{Command, Task};
@@ -49,6 +55,12 @@ use crate::envelope::{Key, Name, Secret};
 
 /// Commands under way to the task: small, since each sender waits.
 const COMMANDS: usize = 64;
+
+/// Guests that wait to be heard; one more is sent away.
+const GUESTS: usize = 16;
+
+/// What we tell others that we are.
+pub(crate) const SOFTWARE: &str = concat!("intelmq-relay ", env!("CARGO_PKG_VERSION"));
 
 /// A peer, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,15 +113,19 @@ struct Shared {
     key: Key,
     listening: Mutex<Vec<Multiaddr>>,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    guests: Mutex<Option<mpsc::Receiver<Guest>>>,
 }
 
 impl Net {
     /// Listens, begins to dial, and returns when all listen addresses are bound.
     pub async fn start(config: &config::Net, secret: &Secret, peers: Vec<Peer>) -> Result<Net, NetError> {
-        let shared = Arc::new(Shared { key: secret.key(), listening: Mutex::default(), slots: Mutex::default() });
+        let (arrivals, guests) = mpsc::channel(GUESTS);
+        let guests = Mutex::new(Some(guests));
+        let shared =
+            Arc::new(Shared { key: secret.key(), listening: Mutex::default(), slots: Mutex::default(), guests });
         let (sender, commands) = mpsc::channel(COMMANDS);
         let peers = configured(peers, &shared.key)?;
-        let mut task = Task::new(config, &keypair(secret), shared.clone(), commands)?;
+        let mut task = Task::new(config, &keypair(secret), shared.clone(), commands, arrivals)?;
         task.listen(&config.listen).await?;
         task.set_peers(peers);
         tokio::spawn(task.run().in_current_span());
@@ -131,6 +147,24 @@ impl Net {
         let (done, is_done) = oneshot::channel();
         self.commands.send(Command::SetPeers(peers, done)).await.map_err(|_| NetError::Ended)?;
         is_done.await.map_err(|_| NetError::Ended)
+    }
+
+    /// The guests are these now, and no others: they may join, and nothing else. Guests come by [`Net::guests`].
+    pub async fn set_guests(&self, tickets: impl IntoIterator<Item = Key>) -> Result<(), NetError> {
+        let guests = tickets.into_iter().map(|ticket| (peer_id(&ticket), ticket)).collect();
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command::SetGuests(guests, done)).await.map_err(|_| NetError::Ended)?;
+        is_done.await.map_err(|_| NetError::Ended)
+    }
+
+    /// The key that the links prove.
+    pub fn key(&self) -> &Key {
+        &self.shared.key
+    }
+
+    /// The guests that come, for the one who asks first.
+    pub fn guests(&self) -> Option<mpsc::Receiver<Guest>> {
+        lock(&self.shared.guests).take()
     }
 
     /// The link to this peer; none if it is not configured.

@@ -21,12 +21,15 @@ use tracing::{debug, warn};
 use super::address::{self, Address, Resolved};
 use super::backoff::{Backoff, Quiet};
 use super::callers::Callers;
+use super::guest::Guest;
+use super::join::{Guests, Join, News as Arrival};
 use super::peer::{Configured, PeerEntry};
 use super::peer_link::Slot;
 use super::streams::{Event, News, Streams};
 use super::trouble::{self, cannot_listen};
 use super::{NetError, Shared, lock, transport};
 use crate::config;
+use crate::envelope::Key;
 
 /// A connection without a stream is closed after this. The second of two that were dialled at once goes so.
 const IDLE: Duration = Duration::from_secs(30);
@@ -51,6 +54,8 @@ const ENDING: Duration = Duration::from_secs(2);
 pub(super) enum Command {
     /// The peers are these now; says when done.
     SetPeers(Vec<Configured>, oneshot::Sender<()>),
+    /// The guests are these now; says when done.
+    SetGuests(HashMap<PeerId, Key>, oneshot::Sender<()>),
     /// A stream is wanted.
     Open(PeerId),
     /// Close the peer's connections.
@@ -68,6 +73,7 @@ struct Behaviour {
     limits: connection_limits::Behaviour,
     ping: ping::Behaviour,
     streams: Streams,
+    join: Join,
 }
 
 pub(super) struct Task {
@@ -80,6 +86,8 @@ pub(super) struct Task {
     silence: Duration,
     /// Resolving names; at most one per peer and reason.
     lookups: JoinSet<(PeerId, Reason, Resolved)>,
+    guests: Guests,
+    arrivals: mpsc::Sender<Guest>,
     /// Complaints about callers.
     quiet: Quiet,
 }
@@ -97,6 +105,7 @@ impl Task {
         keypair: &Keypair,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
+        arrivals: mpsc::Sender<Guest>,
     ) -> Result<Task, NetError> {
         let transport = transport::build(keypair).map_err(NetError::Transport)?;
         let limits = ConnectionLimits::default()
@@ -104,13 +113,16 @@ impl Task {
             .with_max_established_per_peer(Some(CONNECTIONS));
         let pings = seconds(config.ping_seconds);
         let ours = PeerId::from(keypair.public());
+        let guests = Guests::default();
+        let are_guests = guests.clone();
         let behaviour = Behaviour {
             allowed: allow_block_list::Behaviour::default(),
             callers: Callers::new(config.only_peer_addresses),
             limits: connection_limits::Behaviour::new(limits),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(pings).with_timeout(2 * pings)),
             // All ids have the same prefix: their order is that of the keys.
-            streams: Streams::new(move |peer| peer.to_bytes() < ours.to_bytes()),
+            streams: Streams::new(move |peer| peer.to_bytes() < ours.to_bytes() && are_guests.key(peer).is_none()),
+            join: Join::host(guests.clone()),
         };
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE)
@@ -125,6 +137,8 @@ impl Task {
             // peer waits 10 s more for a stream to send the next on.
             silence: 3 * pings,
             lookups: JoinSet::new(),
+            guests,
+            arrivals,
             quiet: Quiet::default(),
         })
     }
@@ -206,6 +220,7 @@ impl Task {
     /// Closes what is open, so that peers need not find out by themselves.
     async fn end(&mut self) {
         self.set_peers(Vec::new());
+        self.set_guests(HashMap::new());
         let closed = async {
             while self.swarm.network_info().connection_counters().num_established() > 0 {
                 self.swarm.next().await;
@@ -219,6 +234,10 @@ impl Task {
             Command::SetPeers(peers, done) => {
                 self.set_peers(peers);
                 // Who asked may have gone.
+                let _ = done.send(());
+            }
+            Command::SetGuests(guests, done) => {
+                self.set_guests(guests);
                 let _ = done.send(());
             }
             Command::Open(peer) => self.open(peer),
@@ -264,6 +283,14 @@ impl Task {
             self.swarm.behaviour_mut().allowed.disallow_peer(id);
         }
         self.refresh();
+    }
+
+    fn set_guests(&mut self, guests: HashMap<PeerId, Key>) {
+        let (new, gone) = self.guests.set(guests);
+        let allowed = &mut self.swarm.behaviour_mut().allowed;
+        new.into_iter().for_each(|id| _ = allowed.allow_peer(id));
+        // Closes their connections.
+        gone.into_iter().for_each(|id| _ = allowed.disallow_peer(id));
     }
 
     /// Asks for a stream where one is wanted and possible.
@@ -356,6 +383,12 @@ impl Task {
                 self.peers.get_mut(&peer).into_iter().for_each(|entry| entry.heard(connection, now));
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event, now),
+            SwarmEvent::Behaviour(BehaviourEvent::Join((id, Arrival::Opened(talk)))) => {
+                if let Some(ticket) = self.guests.key(&id) {
+                    // Nobody hears guests, or there are too many: it may come again.
+                    let _ = self.arrivals.try_send(Guest { ticket, talk });
+                }
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let life = self.swarm.behaviour().streams.life(connection_id);
                 // Without an entry it was removed a moment ago, and the allow list closes it.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::invitations::Invitations;
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
@@ -17,7 +18,7 @@ use crate::envelope::{Key, Name, Sealed};
 use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
-use crate::watch::{self, Act, Recall};
+use crate::watch::{self, Act, Invite, Recall};
 
 /// How long a door may take for one event: it may be closed, or wait for a queue to get shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +51,7 @@ pub(super) struct Desk {
     pub(super) hands: Hands,
     /// One item at a time: asked for twice, it must not go out twice.
     pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) invitations: Arc<Invitations>,
 }
 
 impl watch::Node for Desk {
@@ -105,6 +107,17 @@ impl watch::Node for Desk {
                 Recall::Replace { id, event, door } => self.replace(*id, event, door.as_ref()).await,
             }
         })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        invite: &'a Invite,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>> {
+        Box::pin(self.invitations.tend(invite))
+    }
+
+    fn reload(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(self.invitations.reload())
     }
 
     fn quarantine(

@@ -5,6 +5,8 @@
 
 mod desk;
 mod doors;
+mod invitations;
+mod newcomer;
 mod peers;
 mod roster;
 mod settings;
@@ -29,6 +31,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
+pub use newcomer::{Change, Newcomer};
 pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};
 
@@ -38,6 +41,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 const WRITE_NOTES_EVERY: Duration = Duration::from_secs(1);
 /// How often a summary of each link and door is logged, while something happens.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+/// Changes that wait for whoever has the configuration file.
+const CHANGES: usize = 8;
 /// How long stopping waits for peers and doors to get what is in the log.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -114,6 +119,7 @@ pub struct Node {
     control: Option<Control>,
     board: status::Board,
     failures: mpsc::Receiver<StoreError>,
+    changes: Option<mpsc::Receiver<Change>>,
     span: Span,
 }
 
@@ -155,7 +161,15 @@ impl Node {
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
         let turn = tokio::sync::Mutex::default();
-        let desk = desk::Desk { core: core.clone(), board: board.clone(), hands: hands.clone(), turn };
+        let (asked, changes) = mpsc::channel(CHANGES);
+        let invitations = invitations::Invitations::open(core.clone(), asked).await?;
+        let desk = desk::Desk {
+            core: core.clone(),
+            board: board.clone(),
+            hands: hands.clone(),
+            turn,
+            invitations: invitations.clone(),
+        };
         let control = Control::open(&config.node.data, core.gate.store().clone(), desk)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         let mut node = Node {
@@ -166,6 +180,7 @@ impl Node {
             control: Some(control),
             board,
             failures,
+            changes: Some(changes),
             span: Span::current(),
             config,
         };
@@ -174,6 +189,8 @@ impl Node {
         tokio::spawn(chores.in_current_span());
         let notes = node.chores.clone().run_until_cancelled_owned(write_notes(node.core.clone()));
         tokio::spawn(notes.in_current_span());
+        let guests = node.chores.clone().run_until_cancelled_owned(invitations.serve());
+        tokio::spawn(guests.in_current_span());
         if node.config.store.purge_withdrawn {
             let purging = node.chores.clone().run_until_cancelled_owned(keep_purged(node.core.clone()));
             tokio::spawn(purging.in_current_span());
@@ -218,6 +235,11 @@ impl Node {
     /// The configuration that holds.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the node asks of whoever has its configuration file, for the one who asks first. Without one, nobody joins.
+    pub fn changes(&mut self) -> Option<mpsc::Receiver<Change>> {
+        self.changes.take()
     }
 
     /// Addresses that are listened on, with our PeerId.

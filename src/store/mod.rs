@@ -404,6 +404,8 @@ pub enum Cursor {
     Noted(Reader),
     /// No place, but as small and as lasting: the roster that holds.
     Roster,
+    /// The same: whom an operator has invited.
+    Invitations,
 }
 
 /// How much [`Store::read`] returns at most.

@@ -7,6 +7,7 @@
 //! A question is one line of JSON. The answer is lines, each with a mark before it: `=` a line of output, `%` how far
 //! a long answer is, `!` an error; the end of the stream ends it.
 
+mod invited;
 mod line;
 mod question;
 mod way;
@@ -23,12 +24,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWrit
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::envelope::Name;
 use crate::store::{Reader, Store};
 
-pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
+pub use invited::{Host, Invited};
+pub use question::{Act, Ask, Filter, Form, Invite, Question, Recall, Seen};
 pub use way::Known;
 
 use question::Asked;
@@ -58,6 +61,15 @@ pub trait Node: Send + Sync + 'static {
     /// Withdraws an event; what follows, or why not, for a person.
     fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
+    /// Opens, shows, withdraws or waits for an invitation; a line each, or why not, for a person.
+    fn invite<'a>(
+        &'a self,
+        invite: &'a Invite,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+
+    /// Reads the configuration again; or why the old one stays.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
     /// Does something with an item of the quarantine; what came of it, or why not, for a person.
     fn quarantine(&self, number: u64, act: Act) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
 }
@@ -79,7 +91,7 @@ impl Control {
         let path = socket(data);
         let listener = listen(&path).map_err(|error| (path.display().to_string(), error))?;
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()));
+        tokio::spawn(serve(listener, store, Arc::new(node), stop.clone()).in_current_span());
         Ok(Control { path, _stop: stop.drop_guard() })
     }
 }
@@ -114,11 +126,12 @@ async fn serve(listener: UnixListener, store: Store, node: Arc<dyn Node>, stop: 
                 continue;
             };
             let (store, node, stop) = (store.clone(), node.clone(), stop.clone());
-            tokio::spawn(async move {
+            let conversation = async move {
                 // An error here is a client that went away.
                 let _ = stop.run_until_cancelled(converse(stream, store, node)).await;
                 drop(place);
-            });
+            };
+            tokio::spawn(conversation.in_current_span());
         }
     };
     stop.run_until_cancelled(accepting).await;
@@ -187,7 +200,11 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_)) {
+    let asks_a_node = matches!(
+        question.ask,
+        Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_) | Ask::Invite(_) | Ask::Reload
+    );
+    if asks_a_node {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

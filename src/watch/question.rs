@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::way::Known;
 use super::why::{self, Why};
 use super::{Node, line};
-use crate::envelope::{Kind, Name, Shape};
+use crate::envelope::{Key, Kind, Name, Shape};
 use crate::store::{Cursor, Entry, ReadLimit, Reader, Store, StoreError};
 
 pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
@@ -68,6 +68,10 @@ pub enum Ask {
     Publish(String),
     /// An event of our own no longer holds.
     Recall(Recall),
+    /// Something about invitations.
+    Invite(Invite),
+    /// The configuration is to be read again.
+    Reload,
     /// What became of an event for each peer and door.
     Why {
         /// Its id.
@@ -77,6 +81,29 @@ pub enum Ask {
         /// The configuration file, as it is named in answers.
         file: String,
     },
+}
+
+/// What is done about invitations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Invite {
+    /// One is opened. The answer: who this node is and where it listens, a line of JSON ([`Host`](super::Host)).
+    Open {
+        /// Whom it is for.
+        name: Name,
+        /// The identity that its secret makes. The secret itself is nobody's but the guest's.
+        ticket: Key,
+        /// For how long, ms.
+        valid: u64,
+        /// Whether the peer is given what a community has; else nothing.
+        community: bool,
+    },
+    /// All are shown, a line of JSON each ([`Invited`](super::Invited)).
+    List,
+    /// The open one for this name is withdrawn.
+    Cancel(Name),
+    /// The one of this identity is waited for, until it is not open any more; then it is shown.
+    Wait(Key),
 }
 
 /// What is done with an item in quarantine.
@@ -233,15 +260,17 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         },
         Ask::Publish(roster) => publish(roster, node, out).await,
         Ask::Recall(recall) => match node {
-            Some(node) => match node.recall(recall).await {
-                Ok(done) => {
-                    for text in done.lines() {
-                        say(out, '=', text).await?;
-                    }
-                    Ok(())
-                }
-                Err(reason) => say(out, '!', &line::clean(&reason)).await,
-            },
+            Some(node) => {
+                tell(node.recall(recall).await.map(|done| done.lines().map(str::to_owned).collect()), out).await
+            }
+            None => say(out, '!', NOT_RUNNING).await,
+        },
+        Ask::Invite(invite) => match node {
+            Some(node) => tell(node.invite(invite).await, out).await,
+            None => say(out, '!', NOT_RUNNING).await,
+        },
+        Ask::Reload => match node {
+            Some(node) => tell(node.reload().await.map(|()| Vec::new()), out).await,
             None => say(out, '!', NOT_RUNNING).await,
         },
         Ask::Why { id, peer, file } => {
@@ -254,7 +283,12 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
 async fn publish<W: AsyncWrite + Unpin>(roster: &str, node: Option<&dyn Node>, out: &mut W) -> io::Result<()> {
     let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
     let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
-    match node.publish(roster).await {
+    tell(node.publish(roster).await, out).await
+}
+
+/// What the node has done, a line each, or why not.
+async fn tell<W: AsyncWrite + Unpin>(done: Result<Vec<String>, String>, out: &mut W) -> io::Result<()> {
+    match done {
         Ok(lines) => {
             for line in lines {
                 say(out, '=', &line::clean(&line)).await?;
