@@ -233,20 +233,22 @@ impl Pull {
             let Some(Slot::Wanted(offer, key, _)) = place.as_deref() else {
                 return Err(Violation::Unexpected("a body that was not asked for"));
             };
-            // Else whoever offers an id and serves anything valid would hold its claim again and again.
-            if Envelope::named(&body).is_some_and(|(origin, id)| (&origin, id) != (&offer.1, offer.2)) {
-                return Err(Violation::Unexpected("another envelope than it had offered"));
-            }
+            let other = Envelope::named(&body).is_some_and(|(origin, id)| (&origin, id) != (&offer.1, offer.2));
             self.slow.arrived(offer, body.len(), now);
             let key = *key;
-            let withdrawn = body.is_empty();
+            // Nothing: its policy changed meanwhile, which is no fault of the link's. But whoever offers an id and serves
+            // anything else that is valid would hold the claim again and again.
+            let decided = match (body.is_empty(), other) {
+                (true, _) => Some((Verdict::Later, true)),
+                (false, true) => Some((Verdict::Malformed, false)),
+                (false, false) => None,
+            };
             // Checked by the pattern above.
             if let Some(place) = place {
-                *place = if withdrawn { Slot::Decided(Verdict::Later) } else { Slot::Submitted(key) };
+                *place = decided.clone().map_or(Slot::Submitted(key), |(verdict, _)| Slot::Decided(verdict));
             }
-            if withdrawn {
-                // Its policy changed meanwhile: no fault of the link's.
-                key.iter().for_each(|key| claims.release(key, self.id, true));
+            if let Some((_, honest)) = decided {
+                key.iter().for_each(|key| claims.release(key, self.id, honest));
                 continue;
             }
             submission.slots.push((bodies.no, slot));

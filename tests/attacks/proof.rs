@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{Attack, Edit};
 
+/// What a test may take of memory, KiB: without a bound of ours it may take all that there is.
+const MEMORY: u64 = 8 << 20;
+
 /// A test that takes longer hangs: what it needs does not come about.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -138,7 +141,9 @@ impl Copy {
     fn run(&self, binary: &Path, path: &str) -> Outcome {
         let output = tempfile::NamedTempFile::new().unwrap();
         let write = || output.reopen().unwrap();
-        let mut test = Command::new(binary)
+        let mut test = Command::new("sh")
+            .args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\"")])
+            .arg(binary)
             .args(["--exact", path, "--include-ignored"])
             .stdin(Stdio::null())
             .stdout(write())
