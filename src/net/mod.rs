@@ -14,6 +14,7 @@ mod drive;
 mod giving;
 mod hello;
 mod notes;
+mod notices;
 mod outbox;
 mod partner;
 mod peer;
@@ -130,6 +131,16 @@ impl Net {
         let peers = configured(peers, &self.shared.key)?;
         let (done, is_done) = oneshot::channel();
         self.commands.send(Command::SetPeers(peers, done)).await.map_err(|_| NetError::Ended)?;
+        is_done.await.map_err(|_| NetError::Ended)
+    }
+
+    /// The peers with these keys may show themselves with these from now on, the newest first, and with no others. A peer
+    /// that nothing is said of, with its own.
+    pub async fn set_identities(&self, identities: Vec<(Key, Vec<Key>)>) -> Result<(), NetError> {
+        let ids = |(peer, keys): &(Key, Vec<Key>)| (peer_id(peer), keys.iter().map(peer_id).collect());
+        let ids = identities.iter().map(ids).collect();
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command::SetIdentities(ids, done)).await.map_err(|_| NetError::Ended)?;
         is_done.await.map_err(|_| NetError::Ended)
     }
 

@@ -11,7 +11,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{self, ConnectionError, ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{self, ConnectionError, ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -51,6 +51,8 @@ const ENDING: Duration = Duration::from_secs(2);
 pub(super) enum Command {
     /// The peers are these now; says when done.
     SetPeers(Vec<Configured>, oneshot::Sender<()>),
+    /// Peers, by their configured keys, may show themselves as these, the newest first; says when done.
+    SetIdentities(Vec<(PeerId, Vec<PeerId>)>, oneshot::Sender<()>),
     /// A stream is wanted.
     Open(PeerId),
     /// Close the peer's connections.
@@ -74,7 +76,10 @@ pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
+    /// By their configured keys.
     peers: HashMap<PeerId, PeerEntry>,
+    /// Whom each shows itself as: that peer.
+    owners: HashMap<PeerId, PeerId>,
     redial: Backoff,
     /// A connection that is silent for so long is dead.
     silence: Duration,
@@ -120,6 +125,7 @@ impl Task {
             commands,
             shared,
             peers: HashMap::new(),
+            owners: HashMap::new(),
             redial: Backoff::new(seconds(config.dial_min_seconds), seconds(config.dial_max_seconds)),
             // One interval, then the two that an answer may take: libp2p only reports failed pings, and on a frozen
             // peer waits 10 s more for a stream to send the next on.
@@ -221,6 +227,10 @@ impl Task {
                 // Who asked may have gone.
                 let _ = done.send(());
             }
+            Command::SetIdentities(identities, done) => {
+                identities.into_iter().for_each(|(peer, ids)| self.identify(peer, ids));
+                let _ = done.send(());
+            }
             Command::Open(peer) => self.open(peer),
             Command::Close(peer) => {
                 while let Some(connection) = self.peers.get(&peer).and_then(PeerEntry::any_connection) {
@@ -245,31 +255,65 @@ impl Task {
                     if peer.addresses.is_empty() && self.swarm.behaviour().callers.checks() {
                         warn!(peer = %peer.name, "it has no addresses, and with net.only_peer_addresses cannot call either");
                     }
-                    self.swarm.behaviour_mut().allowed.allow_peer(id);
-                    let opens = self.swarm.local_peer_id().to_bytes() < id.to_bytes();
-                    PeerEntry::new(peer, Slot::new(opens), self.redial.clone())
+                    PeerEntry::new(peer, Slot::new(), self.redial.clone())
                 }
             };
             self.peers.insert(id, entry);
         }
-        let slots = self.peers.values().map(|entry| (entry.configured.key, entry.slot.clone())).collect();
-        *lock(&self.shared.slots) = slots;
+        // Those who go first: a key that was one peer's may be another's now.
         for (id, mut entry) in before {
             while let Some(connection) = entry.any_connection() {
                 entry.disconnected(connection, "this node ends the link", Instant::now());
             }
             entry.slot.end();
             self.swarm.behaviour_mut().callers.forget(&id);
-            // Closes its connections.
-            self.swarm.behaviour_mut().allowed.disallow_peer(id);
+            entry.ids().iter().for_each(|id| self.shut_out(id));
         }
+        let ids: Vec<(PeerId, Vec<PeerId>)> = self.peers.iter().map(|(id, entry)| (*id, entry.ids().to_vec())).collect();
+        ids.into_iter().for_each(|(peer, ids)| self.identify(peer, ids));
+        let slots = self.peers.values().map(|entry| (entry.configured.key, entry.slot.clone())).collect();
+        *lock(&self.shared.slots) = slots;
         self.refresh();
     }
 
-    /// Asks for a stream where one is wanted and possible.
+    /// Lets a peer in as these, and as nobody else.
+    fn identify(&mut self, peer: PeerId, ids: Vec<PeerId>) {
+        let Some(entry) = self.peers.get(&peer) else { return };
+        let gone: Vec<PeerId> = entry.ids().iter().filter(|id| !ids.contains(id)).copied().collect();
+        // Somebody else's stays that one's.
+        let its = |id: &PeerId| self.owners.get(id).is_none_or(|owner| *owner == peer);
+        let ids: Vec<PeerId> = ids.into_iter().filter(its).collect();
+        for id in &ids {
+            self.owners.insert(*id, peer);
+            self.swarm.behaviour_mut().allowed.allow_peer(*id);
+        }
+        let closed = self.peers.get_mut(&peer).map(|entry| entry.identify(ids, Instant::now())).unwrap_or_default();
+        for connection in closed {
+            self.close(peer, connection, "it has another key now");
+        }
+        let its = |id: &&PeerId| self.owners.get(*id) == Some(&peer);
+        let gone: Vec<PeerId> = gone.iter().filter(its).copied().collect();
+        gone.iter().for_each(|id| self.shut_out(id));
+    }
+
+    /// Nobody comes in as this one any more, and whoever has, goes.
+    fn shut_out(&mut self, id: &PeerId) {
+        self.owners.remove(id);
+        self.swarm.behaviour_mut().allowed.disallow_peer(*id);
+    }
+
+    /// The peer that shows itself so.
+    fn entry(&mut self, id: &PeerId) -> Option<(PeerId, &mut PeerEntry)> {
+        let owner = *self.owners.get(id)?;
+        self.peers.get_mut(&owner).map(|entry| (owner, entry))
+    }
+
+    /// Asks for a stream where one is wanted, possible, and ours to ask for.
     fn open(&mut self, peer: PeerId) {
-        if let Some(connection) = self.peers.get_mut(&peer).and_then(|entry| entry.takes_open(Instant::now())) {
-            self.swarm.behaviour_mut().streams.open(peer, connection);
+        let ours = *self.swarm.local_peer_id();
+        let open = self.peers.get_mut(&peer).and_then(|entry| entry.takes_open(&ours, Instant::now()));
+        if let Some((id, connection)) = open {
+            self.swarm.behaviour_mut().streams.open(id, connection);
         }
     }
 
@@ -339,7 +383,10 @@ impl Task {
             return entry.dial_failed(error, now);
         }
         // A new port for each: with the listening port's, two nodes that dial each other at once get in each other's way.
-        let options = DialOpts::peer_id(peer)
+        let Some(id) = entry.dial_as() else {
+            return entry.dial_failed("none of its keys holds any more".into(), now);
+        };
+        let options = DialOpts::peer_id(id)
             .condition(PeerCondition::Always)
             .addresses(resolved.dialable)
             .allocate_new_port()
@@ -353,15 +400,16 @@ impl Task {
         let now = Instant::now();
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Ok(_) })) => {
-                self.peers.get_mut(&peer).into_iter().for_each(|entry| entry.heard(connection, now));
+                self.entry(&peer).into_iter().for_each(|(_, entry)| entry.heard(connection, now));
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event, now),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let life = self.swarm.behaviour().streams.life(connection_id);
                 // Without an entry it was removed a moment ago, and the allow list closes it.
-                if let (Some(entry), Some(life)) = (self.peers.get_mut(&peer_id), life) {
-                    entry.connected(connection_id, endpoint.get_remote_address().to_string(), life, now);
-                    self.open(peer_id);
+                if let (Some((peer, entry)), Some(life)) = (self.entry(&peer_id), life) {
+                    let remote = endpoint.get_remote_address().to_string();
+                    entry.connected(connection_id, peer_id, remote, life, now);
+                    self.open(peer);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
@@ -370,13 +418,16 @@ impl Task {
                     Some(ConnectionError::KeepAliveTimeout) => "nothing used it".into(),
                     Some(ConnectionError::IO(error)) => error.to_string(),
                 };
-                if let Some(entry) = self.peers.get_mut(&peer_id) {
+                if let Some((peer, entry)) = self.entry(&peer_id) {
                     entry.disconnected(connection_id, &why, now);
-                    self.open(peer_id);
+                    self.open(peer);
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                if let Some(entry) = self.peers.get_mut(&peer) {
+                let Some((_, entry)) = self.entry(&peer) else { return };
+                let is_its =
+                    matches!(&error, DialError::WrongPeerId { obtained, .. } if entry.redirect(*obtained, now));
+                if !is_its {
                     entry.dial_failed(trouble::dialling(&error, &entry.configured), now);
                 }
             }
@@ -401,7 +452,7 @@ impl Task {
 
     fn on_stream(&mut self, event: Event, now: Instant) {
         let Event { peer, connection, news } = event;
-        if let Some(entry) = self.peers.get_mut(&peer) {
+        if let Some((_, entry)) = self.entry(&peer) {
             match news {
                 News::Accepted(stream) => entry.accepted(connection, stream),
                 News::Opened(stream) => entry.opened(connection, stream),

@@ -18,7 +18,9 @@ pub(super) fn rules(config: &Config, key: &Key) -> Rules {
     Rules {
         me: config.node.name.clone(),
         key: *key,
-        origins: Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into)).into(),
+        origins: Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into))
+            .of(config.node.name.clone(), *key)
+            .into(),
         policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },
