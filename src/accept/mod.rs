@@ -8,6 +8,7 @@
 //! size and shape → already seen? → not our own → way → age → origin and key → withdrawn? → seal → policy admits → commit
 //! ```
 
+mod identity;
 mod journal;
 mod judge;
 mod notice;

@@ -172,12 +172,9 @@ impl Gate {
         // Encoding plain data into memory cannot fail.
         let value = serde_cbor::to_vec(&rotation).expect("a rotation is plain data");
         *self.told.lock() = rotation;
+        self.keep(Cursor::Rotation, value).await?;
         self.roster_changed.send_replace(());
-        match self.store.commit(Commit { cursors: vec![(Cursor::Rotation, value)], ..Commit::default() }).await {
-            // After a crash it is asked again.
-            Err(StoreError::Full { .. }) => Ok(()),
-            result => result.map(|_| ()),
-        }
+        Ok(())
     }
 
     /// Whether an envelope with this header is sealed by a key that was void by then: asked whenever the log is read, for

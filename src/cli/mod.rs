@@ -15,6 +15,7 @@ mod peer;
 mod policy;
 mod recall;
 mod roster;
+mod rotate;
 mod run;
 mod terminal;
 
@@ -61,7 +62,7 @@ enum Command {
     Run,
     /// Show this node's name and key, and the line that peers type
     Id,
-    /// Encrypt the key file with a passphrase, or decrypt it
+    /// Encrypt or decrypt the key file; have another key follow this node's, or say that one is void
     #[command(subcommand)]
     Key(key::Command),
     /// Add, remove or list peers

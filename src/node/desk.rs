@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::keys::{self, NoticeFailed};
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
-use crate::envelope::{Key, Name, Sealed};
+use crate::envelope::{Header, Key, Name, Sealed};
 use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
@@ -86,6 +87,27 @@ impl watch::Node for Desk {
             }
             published.map_err(|reason| reason.to_string())
         })
+    }
+
+    fn notice(
+        &self,
+        notice: Vec<u8>,
+        at_once: bool,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>> {
+        Box::pin(async move {
+            let peers = lock(&self.core.keys.peers).clone();
+            let noticed = keys::notice(&self.core.gate, &notice, at_once, &peers).await;
+            if let Err(NoticeFailed::Store(error)) = noticed {
+                let text = error.to_string();
+                let _ = self.core.failed.try_send(error);
+                return Err(text);
+            }
+            noticed.map_err(|reason| reason.to_string())
+        })
+    }
+
+    fn is_void(&self, header: &Header) -> bool {
+        self.core.gate.is_void(header)
     }
 
     fn recall<'a>(

@@ -5,6 +5,7 @@
 
 mod desk;
 mod doors;
+mod keys;
 mod peers;
 mod roster;
 mod settings;
@@ -29,6 +30,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
+pub use keys::{NoticeFailed, RotationStatus, Succession, notice_at_rest};
 pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};
 
@@ -86,6 +88,8 @@ struct Core {
     progress: watch::Sender<()>,
     /// The next peer's number among the claims.
     links: AtomicU64,
+    /// Whom peers show themselves as, and whom we are to.
+    keys: keys::Keys,
 }
 
 /// A task with its own end.
@@ -126,9 +130,11 @@ impl Node {
 
     async fn start_here(config: Config, secret: Secret) -> Result<Node, StartError> {
         let store = Store::open(&config.node.data, &config.store).await?;
-        let token_key = TokenKey::derive(secret.expose_seed());
         let gate = Gate::new(store, settings::rules(&config, &secret.key()));
         gate.recall_roster().await?;
+        gate.recall_notices().await?;
+        let tokens = TokenKey::bytes(secret.expose_seed());
+        let token_key = TokenKey::new(&tokens, &gate.keep_token_key(tokens).await?);
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
@@ -146,8 +152,8 @@ impl Node {
             instance: config.node.instance,
         };
         let progress = exchange.progress.clone();
-        let core =
-            Arc::new(Core { gate, net, exchange, sealer: sealer.into(), failed, progress, links: AtomicU64::new(1) });
+        let (sealer, links, keys) = (sealer.into(), AtomicU64::new(1), keys::Keys::default());
+        let core = Arc::new(Core { gate, net, exchange, sealer, failed, progress, links, keys });
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
         let turn = tokio::sync::Mutex::default();
@@ -168,6 +174,8 @@ impl Node {
         node.apply(node.config.clone()).await?;
         let chores = node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone()));
         tokio::spawn(chores.in_current_span());
+        let keys = node.chores.clone().run_until_cancelled_owned(keys::follow(node.core.clone()));
+        tokio::spawn(keys.in_current_span());
         let notes = node.chores.clone().run_until_cancelled_owned(write_notes(node.core.clone()));
         tokio::spawn(notes.in_current_span());
         if node.config.store.purge_withdrawn {
@@ -204,6 +212,7 @@ impl Node {
     }
 
     async fn apply(&mut self, config: Config) -> Result<(), StoreError> {
+        keys::set_peers(&self.core, &config).await?;
         peers::apply(&self.core, &mut self.peers, &config).await;
         self.board.show_peers(&self.peers);
         self.doors.apply(&self.core, &self.board, &config).await?;
@@ -234,6 +243,11 @@ impl Node {
     /// The log, to read.
     pub fn store(&self) -> &Store {
         self.core.gate.store()
+    }
+
+    /// To wait for the moment at which this node is to go over to its next key.
+    pub fn successor(&self) -> Succession {
+        self.core.keys.succession()
     }
 
     /// Waits until the node cannot go on; the reason is the store's.

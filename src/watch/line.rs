@@ -8,11 +8,11 @@ use super::question::{Form, Seen};
 use crate::envelope::{CyCat, Field, Shape};
 use crate::store::{Entry, Held, Quarantined};
 
-/// The lines that an entry is. `withdrawn`: its origin has withdrawn it.
-pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
+/// The lines that an entry is. `withdrawn`: its origin has withdrawn it; `void`: by a key that was revoked by then.
+pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool, void: bool) -> Vec<String> {
     match form {
-        Form::Line => vec![one(entry, withdrawn)],
-        Form::Full => full(entry, withdrawn),
+        Form::Line => vec![one(entry, withdrawn, void)],
+        Form::Full => full(entry, withdrawn, void),
         Form::Json(shape) => vec![entry.envelope.write_marked(shape, withdrawn)],
         Form::Sealed => {
             let envelope = BASE64.encode(entry.envelope.bytes());
@@ -24,18 +24,19 @@ pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
 }
 
 /// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
-fn one(entry: &Entry, withdrawn: bool) -> String {
+fn one(entry: &Entry, withdrawn: bool, void: bool) -> String {
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let hidden = match envelope.hidden() {
         0 => String::new(),
         hidden => format!(", {hidden} hidden"),
     };
     let withdrawn = if withdrawn { ", withdrawn" } else { "" };
+    let void = if void { ", key-revoked" } else { "" };
     let relations: String = relations(entry).map(|(word, id)| format!(", {word} {id}")).collect();
     let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
     let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
     clean(&format!(
-        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{relations})",
+        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{void}{relations})",
         entry.seq,
         time(entry.at),
         CyCat(header),
@@ -58,7 +59,7 @@ fn relations(entry: &Entry) -> impl Iterator<Item = (&'static str, Uuid)> {
     both.into_iter().filter_map(|(word, id)| Some((word, id?)))
 }
 
-fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
+fn full(entry: &Entry, withdrawn: bool, void: bool) -> Vec<String> {
     let (envelope, header) = (&entry.envelope, entry.envelope.header());
     let mut lines = vec![
         format!("id        {}", CyCat(header)),
@@ -73,6 +74,9 @@ fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
     ];
     if withdrawn {
         lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
+    }
+    if void {
+        lines.push("key-revoked  its key was void by then: it is not delivered, nor given to anybody".into());
     }
     lines.extend(relations(entry).map(|(word, id)| format!("{word:<9} {id}")));
     if !header.to.is_empty() {

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
-use crate::envelope::Name;
+use crate::envelope::{Header, Name};
 use crate::store::{Reader, Store};
 
 pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
@@ -47,6 +47,17 @@ pub trait Node: Send + Sync + 'static {
 
     /// Takes a signed roster, whose bytes these are; what follows, a line each, or why not, for a person.
     fn publish(&self, roster: Vec<u8>) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
+
+    /// Takes a signed notice, whose bytes these are; with `at_once`, this node goes over to its next key without waiting.
+    /// What follows, a line each, or why not, for a person.
+    fn notice(
+        &self,
+        notice: Vec<u8>,
+        at_once: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
+
+    /// Whether what has this header is sealed by a key that was revoked by then.
+    fn is_void(&self, header: &Header) -> bool;
 
     /// Withdraws an event; what follows, or why not, for a person.
     fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
@@ -178,7 +189,7 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_)) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Notice { .. } | Ask::Recall(_)) {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

@@ -65,6 +65,13 @@ pub enum Ask {
     Roster,
     /// A signed roster, in base64, is to hold.
     Publish(String),
+    /// What a key says about itself.
+    Notice {
+        /// Signed, in base64.
+        notice: String,
+        /// This node's own next key is to be used without waiting for anybody.
+        at_once: bool,
+    },
     /// An event of our own no longer holds.
     Recall(Recall),
     /// What became of an event for each peer and door.
@@ -176,7 +183,7 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
     match &question.ask {
         Ask::Log { after, last, follow, filter } => {
             let start = last.map(|last| store.head().saturating_sub(last)).or(*after).unwrap_or(0);
-            log(start, *follow, filter, question.form, store, out).await
+            log(start, *follow, filter, question.form, (store, node), out).await
         }
         Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
         Ask::Settle { numbers, act } => match node {
@@ -197,7 +204,16 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             Ok(None) => Ok(()),
             Err(error) => say(out, '!', &error.to_string()).await,
         },
-        Ask::Publish(roster) => publish(roster, node, out).await,
+        Ask::Publish(roster) => {
+            let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
+            let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
+            lines(node.publish(roster).await, out).await
+        }
+        Ask::Notice { notice, at_once } => {
+            let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
+            let Ok(notice) = BASE64.decode(notice) else { return say(out, '!', "the notice is not base64").await };
+            lines(node.notice(notice, *at_once).await, out).await
+        }
         Ask::Recall(recall) => match node {
             Some(node) => match node.recall(recall).await {
                 Ok(done) => {
@@ -217,10 +233,9 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
     }
 }
 
-async fn publish<W: AsyncWrite + Unpin>(roster: &str, node: Option<&dyn Node>, out: &mut W) -> io::Result<()> {
-    let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
-    let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
-    match node.publish(roster).await {
+/// What a node says for a person.
+async fn lines<W: AsyncWrite + Unpin>(said: Result<Vec<String>, String>, out: &mut W) -> io::Result<()> {
+    match said {
         Ok(lines) => {
             for line in lines {
                 say(out, '=', &line::clean(&line)).await?;
@@ -236,7 +251,7 @@ async fn log<W: AsyncWrite + Unpin>(
     follow: bool,
     filter: &Filter,
     form: Form,
-    store: &Store,
+    (store, node): (&Store, Option<&dyn Node>),
     out: &mut W,
 ) -> io::Result<()> {
     let mut head = store.watch_head();
@@ -257,7 +272,9 @@ async fn log<W: AsyncWrite + Unpin>(
         };
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
             let header = entry.envelope.header();
-            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id)) {
+            let withdrawn = store.is_withdrawn(&header.key, header.id);
+            let void = node.is_some_and(|node| node.is_void(header));
+            for line in line::entry(entry, form, withdrawn, void) {
                 say(out, '=', &line).await?;
             }
         }
