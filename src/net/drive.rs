@@ -53,6 +53,9 @@ pub enum LinkEnd {
     /// Frames out of place, or silence.
     #[error("{0}")]
     Violation(#[from] Violation),
+    /// A notice tells where we stood in the peer's log, and we had begun as if never met.
+    #[error("the peer has told of the key that it had before: going on where we stood then")]
+    KnownAfterAll,
     /// Our own store cannot go on: the node must stop.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -100,10 +103,9 @@ impl Exchange {
         let peer = &partner.bringer.name;
         let mut buffer = BytesMut::with_capacity(CHUNK);
         let (theirs, first) = hello::exchange(&mut stream, &mut buffer, self, opens, partner).await?;
-        let resume = match self.cursor_of(partner).await? {
-            Some(token) => From::Token(token.into()),
-            None => partner.first_contact.clone(),
-        };
+        let cursor = self.cursor_of(partner).await?;
+        let is_new = cursor.is_none();
+        let resume = cursor.map_or(partner.first_contact.clone(), |token| From::Token(token.into()));
         let settings = Settings {
             envelope: self.settings.envelope.min(usize::try_from(theirs.envelope_bytes).unwrap_or(usize::MAX)),
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
@@ -130,7 +132,7 @@ impl Exchange {
             most: settings.envelope,
             most_frame: settings.frame,
             refused_rosters: 0,
-            noticing: Noticing::default(),
+            noticing: Noticing::new(is_new),
             tests_only: theirs.test,
             again: None,
             terms: partner.terms.subscribe(),

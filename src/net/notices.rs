@@ -34,6 +34,14 @@ pub(super) struct Noticing {
     refused: u64,
     /// Of origins that are not known here.
     strange: Vec<Vec<u8>>,
+    /// We have no place in the peer's log, as far as was known when the link began.
+    is_new: bool,
+}
+
+impl Noticing {
+    pub(super) fn new(is_new: bool) -> Noticing {
+        Noticing { is_new, ..Noticing::default() }
+    }
 }
 
 impl Session<'_> {
@@ -60,6 +68,11 @@ impl Session<'_> {
         for bytes in notices {
             self.take_notice(bytes).await?;
         }
+        // They come before the first batch: nothing of its log has been taken yet.
+        if self.noticing.is_new && self.exchange.cursor_of(self.partner).await?.is_some() {
+            return Err(LinkEnd::KnownAfterAll);
+        }
+        self.noticing.is_new = false;
         Ok(())
     }
 
