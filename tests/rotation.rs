@@ -111,7 +111,11 @@ fn nothing_was_refused(node: &Relay) {
     let status = node.status();
     for (peer, of) in status["peers"].as_object().unwrap() {
         for (verdict, count) in of["taken"].as_object().unwrap() {
-            assert!(["accepted", "completed", "duplicate"].contains(&&**verdict), "{}: {peer}: {verdict} {count}", node.name);
+            assert!(
+                ["accepted", "completed", "duplicate"].contains(&&**verdict),
+                "{}: {peer}: {verdict} {count}",
+                node.name
+            );
         }
     }
 }
@@ -205,7 +209,8 @@ fn a_key_is_rotated_while_half_of_the_network_is_down() {
         has_all(node, 50);
         nothing_was_refused(node);
     }
-    let shown = b.status()["peers"]["cert-a"]["taken"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>();
+    let shown =
+        b.status()["peers"]["cert-a"]["taken"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>();
     assert!(shown <= 20, "B was shown {shown} entries, and had 40 of 50");
 
     // What the old key has sealed, the new one withdraws.

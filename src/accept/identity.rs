@@ -16,7 +16,8 @@ impl Gate {
         let kept: Vec<ByteArray<32>> = serde_cbor::from_slice(&kept).unwrap_or_default();
         let former: Vec<[u8; 32]> = kept.iter().map(|key| key.into_array()).filter(|key| *key != now).collect();
         if kept.first().is_none_or(|key| key.into_array() != now) {
-            let all: Vec<ByteArray<32>> = [&now].into_iter().chain(&former).take(TOKENS).map(|key| (*key).into()).collect();
+            let all: Vec<ByteArray<32>> =
+                [&now].into_iter().chain(&former).take(TOKENS).map(|key| (*key).into()).collect();
             // Encoding plain data into memory cannot fail.
             let value = serde_cbor::to_vec(&all).expect("keys are plain data");
             self.keep(Cursor::Tokens, value).await?;

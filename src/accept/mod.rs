@@ -241,7 +241,8 @@ impl Gate {
     /// What the keys before that of a withdrawal have sealed is withdrawn as well.
     fn also_withdrawn<'a>(&self, envelopes: impl IntoIterator<Item = &'a Sealed>, at: u64) -> Vec<Remember> {
         let rules = self.rules();
-        let withdrawals = envelopes.into_iter().filter_map(|envelope| Some((&envelope.header().key, envelope.withdraws()?)));
+        let withdrawals =
+            envelopes.into_iter().filter_map(|envelope| Some((&envelope.header().key, envelope.withdraws()?)));
         let marks = |(key, id)| rules.origins.ancestors(key).map(move |key| SeenKeys::of_withdrawn(&key, id));
         withdrawals.flat_map(marks).map(|keys| Remember { at, keys }).collect()
     }

@@ -107,7 +107,11 @@ pub(super) fn revoke(options: &Options, revoke: &Revoke) -> Result<ExitCode, Cli
     made.map_err(|source| CliError::Make { path: output.clone(), source })?;
     let (key, from) = (secret.key(), rfc3339(from));
     writeln!(out, "{}: that {key} is void for what it seals from {from} on.", output.display())?;
-    writeln!(out, "Nobody has been told. Whoever has this file can tell: intelmq-relay key publish {}", output.display())?;
+    writeln!(
+        out,
+        "Nobody has been told. Whoever has this file can tell: intelmq-relay key publish {}",
+        output.display()
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,7 +125,8 @@ pub(super) fn publish(options: &Options, publish: &Publish) -> Result<ExitCode, 
     let mut bytes = Vec::new();
     // One byte more than there may be, so that a larger file is noticed.
     let opened = std::fs::File::open(file);
-    let read = opened.and_then(|opened| io::Read::read_to_end(&mut io::Read::take(opened, MAX_NOTICE as u64 + 1), &mut bytes));
+    let read =
+        opened.and_then(|opened| io::Read::read_to_end(&mut io::Read::take(opened, MAX_NOTICE as u64 + 1), &mut bytes));
     read.map_err(|error| unreadable(&error))?;
     SignedNotice::open(&bytes, |_| true).map_err(|error| unreadable(&error))?;
     let ours = super::id::public(options, &config)?;
@@ -188,9 +193,10 @@ fn find(options: &Options, file: &Path, named: &str, known: Option<&Passphrase>)
     }
     Err(CliError::Usage {
         what: format!("no secret of {key} lies beside {}", file.display()),
-        remedy: "name the file that holds it: only a key itself says that it is void. Without it, the authorities of the \
+        remedy:
+            "name the file that holds it: only a key itself says that it is void. Without it, the authorities of the \
                  roster revoke it, or each peer's operator takes it out of relay.toml"
-            .into(),
+                .into(),
     })
 }
 

@@ -292,8 +292,9 @@ impl<K: Sink> Delivery<K> {
     ) -> Gave {
         let mark = self.mark(last);
         let outlet = &self.outlet;
-        let is_gone =
-            |entry: &Arc<Entry>| seqs.binary_search(&entry.seq).is_ok() && outlet.is_recalled(&entry.envelope).is_some();
+        let is_gone = |entry: &Arc<Entry>| {
+            seqs.binary_search(&entry.seq).is_ok() && outlet.is_recalled(&entry.envelope).is_some()
+        };
         let mut trust = outlet.gate.watch_roster();
         let mut giving = pin!(self.sink.give(texts, mark));
         loop {

@@ -285,6 +285,7 @@ impl<'a> Session<'a> {
         match &frame {
             Frame::Roster(roster) => self.take_roster(roster).await?,
             Frame::Notices(notices) => self.take_notices(notices).await?,
+            Frame::Batch(_) | Frame::Beat(_) => self.noticing.begins(),
             _ => {}
         }
         let start = begins.as_ref().map_or(0, |begins| begins.after);

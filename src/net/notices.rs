@@ -42,6 +42,11 @@ impl Noticing {
     pub(super) fn new(is_new: bool) -> Noticing {
         Noticing { is_new, ..Noticing::default() }
     }
+
+    /// The peer begins to give its log.
+    pub(super) fn begins(&mut self) {
+        self.is_new = false;
+    }
 }
 
 impl Session<'_> {
@@ -72,7 +77,6 @@ impl Session<'_> {
         if self.noticing.is_new && self.exchange.cursor_of(self.partner).await?.is_some() {
             return Err(LinkEnd::KnownAfterAll);
         }
-        self.noticing.is_new = false;
         Ok(())
     }
 

@@ -269,7 +269,8 @@ impl Task {
             self.swarm.behaviour_mut().callers.forget(&id);
             entry.ids().iter().for_each(|id| self.shut_out(id));
         }
-        let ids: Vec<(PeerId, Vec<PeerId>)> = self.peers.iter().map(|(id, entry)| (*id, entry.ids().to_vec())).collect();
+        let ids: Vec<(PeerId, Vec<PeerId>)> =
+            self.peers.iter().map(|(id, entry)| (*id, entry.ids().to_vec())).collect();
         ids.into_iter().for_each(|(peer, ids)| self.identify(peer, ids));
         let slots = self.peers.values().map(|entry| (entry.configured.key, entry.slot.clone())).collect();
         *lock(&self.shared.slots) = slots;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use tracing::info;
 
-use super::peers::Peer;
 use super::keys::RotationStatus;
+use super::peers::Peer;
 use super::{Core, lock};
 use crate::envelope::{Key, Name};
 use crate::intelmq::TakenCounts;

@@ -74,9 +74,8 @@ impl Origins {
         if self.notices().iter().any(|held| held.bytes() == bytes) {
             return Ok(Heard::Same);
         }
-        let is_known = |notice: &Notice| {
-            self.keys(&notice.origin).any(|key| *key == notice.key || Some(*key) == notice.next)
-        };
+        let is_known =
+            |notice: &Notice| self.keys(&notice.origin).any(|key| *key == notice.key || Some(*key) == notice.next);
         let Some(signed) = SignedNotice::open(bytes, is_known)? else { return Ok(Heard::Stranger) };
         let signed = Arc::new(signed);
         let notice = signed.notice();

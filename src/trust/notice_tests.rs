@@ -53,7 +53,8 @@ fn hear(origins: &mut Origins, notice: &SignedNotice) -> Result<bool, NoticeRefu
 }
 
 fn member(text: &str, keys: &[(u8, Option<u64>)]) -> Member {
-    let held = |(n, revoked): &(u8, Option<u64>)| MemberKey { key: key(*n), from: None, until: None, revoked: *revoked };
+    let held =
+        |(n, revoked): &(u8, Option<u64>)| MemberKey { key: key(*n), from: None, until: None, revoked: *revoked };
     let keys = keys.iter().map(held).collect();
     Member { name: name(text), keys, org: None, rdns: None, contact: None, encryption: None }
 }
@@ -81,7 +82,9 @@ fn the_next_key_is_the_origins_and_the_old_one_ends() {
     assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
     assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(false));
     let at = name("cert-at");
-    for (n, time, expected) in [(1, 999, Good), (1, 1000, NotThen), (2, 0, Good), (2, 5000, Good), (3, 0, Other(key(1)))] {
+    for (n, time, expected) in
+        [(1, 999, Good), (1, 1000, NotThen), (2, 0, Good), (2, 5000, Good), (3, 0, Other(key(1)))]
+    {
         assert_eq!(origins.ask(&at, &key(n), time), expected, "{n} at {time}");
     }
     assert_eq!(origins.keys(&at).collect::<Vec<_>>(), [&key(1), &key(2)]);
@@ -139,7 +142,10 @@ fn the_first_successor_is_the_only_one() {
     assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, Some(66))), Ok(true));
     let at = name("cert-at");
     let stands = |n, time| origins.ask(&at, &key(n), time);
-    assert_eq!((stands(1, 299), stands(1, 300), stands(2, 300), stands(66, 0)), (Good, Revoked(300), Good, Other(key(1))));
+    assert_eq!(
+        (stands(1, 299), stands(1, 300), stands(2, 300), stands(66, 0)),
+        (Good, Revoked(300), Good, Other(key(1)))
+    );
 }
 
 #[test]

@@ -189,7 +189,8 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         return Err(format!("there is no data folder {}: has the node ever run?", data.display()));
     }
     // The store says nothing about it, and a node that starts just now must not find it in use.
-    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Notice { .. } | Ask::Recall(_)) {
+    if matches!(question.ask, Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Notice { .. } | Ask::Recall(_))
+    {
         return Err(question::NOT_RUNNING.into());
     }
     let store = Store::open(data, &config.store).await.map_err(|error| error.to_string())?;

@@ -19,11 +19,10 @@ pub(super) fn outdated(status: &serde_json::Value) -> Vec<Finding> {
         })
         .collect();
     if let Some(next) = status["rotation"]["next"].as_str() {
-        let waits: Vec<&str> = status["rotation"]["waits_for"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
-        let text = format!(
-            "{next} is to follow, and is used when all peers know of it\n  waiting for: {}",
-            waits.join(", ")
-        );
+        let waits: Vec<&str> =
+            status["rotation"]["waits_for"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+        let text =
+            format!("{next} is to follow, and is used when all peers know of it\n  waiting for: {}", waits.join(", "));
         found.push(Finding::note("rotation of this node's key", text));
     }
     found
