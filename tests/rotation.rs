@@ -12,7 +12,7 @@ mod relay;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use hand::{Hand, by, sealed, secret};
+use hand::{Hand, by, sealed, secret, within};
 use intelmq_relay::envelope::{Key, Secret};
 use intelmq_relay::link::{Frame, From, Verdict};
 use intelmq_relay::trust::{Notice, SignedNotice};
@@ -185,6 +185,8 @@ fn a_key_is_rotated_while_half_of_the_network_is_down() {
     let stale = nodes[1].status();
     assert_eq!(stale["outdated"]["cert-a"], new, "{stale:#}");
     assert!(checked(&nodes[1]).contains(&format!("write there: key = \"{new}\"")));
+
+    assert!(nodes[1].logged("is configured for").is_none(), "an error line about a peer that has only another key");
 
     // E has never heard of it, and is told before anything that the new key has sealed.
     nodes[4].start();
@@ -406,6 +408,66 @@ fn a_stolen_key_is_revoked_by_itself() {
     assert!(said.contains("This is the key that this node has"), "{said}");
     let unknown = secret("nobody").key().to_string();
     assert!(a.expect(2, &["key", "revoke", &unknown]).contains("no secret of"));
+}
+
+/// Waits until the node has turned somebody away; who must not come in.
+async fn is_turned_away(node: &Relay, hand: &mut Hand) {
+    let refused = async {
+        while node.logged("refused a call").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = hand.link(node) => panic!("it was let in"),
+        () = within(refused) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_met_with_the_next_key_is_not_met_with_the_old_one() {
+    let mut node = Relay::init("cert-n");
+    let mut hand = Hand::listed_by(&node, "cert-m");
+    node.start();
+    hand.link(&node).await;
+    let (old, next) = (secret("cert-m"), secret("next"));
+    let at = "cert-m".parse().unwrap();
+    let notice =
+        Notice::succession(&at, old.key(), next.key(), sealed(&old, "cert-m", 0, |_| {}).header().time + HOUR, 0);
+    let notice = SignedNotice::sign(notice, &old, Some(&next)).unwrap();
+    hand.send(Frame::Notices(vec![ByteBuf::from(notice.bytes())])).await;
+    let event = |by_key: &Secret, number| by(&sealed(by_key, "cert-m", number, |_| {}), &[]);
+    assert_eq!(hand.give(&[event(&next, 1), event(&old, 2)]).await, [Verdict::Accepted, Verdict::Accepted]);
+    drop(hand);
+
+    // Both may come in, until the next one has.
+    let mut hand = Hand::known("cert-m");
+    hand.link(&node).await;
+    drop(hand);
+    let mut hand = Hand::known("cert-m");
+    hand.secret = secret("next");
+    hand.link(&node).await;
+    assert_eq!(hand.give(&[event(&next, 3)]).await, [Verdict::Accepted]);
+    assert!(node.logged("refused a call").is_none());
+    is_turned_away(&node, &mut Hand::known("cert-m")).await;
+    node.kill9();
+    node.start();
+    is_turned_away(&node, &mut Hand::known("cert-m")).await;
+    hand.link(&node).await;
+    assert_eq!(
+        hand.give(&[event(&old, 4)]).await,
+        [Verdict::Accepted],
+        "what the old key seals is good until its time"
+    );
+
+    // A flood of words that do not count ends the link.
+    for n in 0..=64 {
+        let forged = Notice::succession(&at, old.key(), secret(&format!("t{n}")).key(), 1, n);
+        let forged = SignedNotice::sign(forged, &old, Some(&secret(&format!("t{n}")))).unwrap();
+        hand.send(Frame::Notices(vec![ByteBuf::from(forged.bytes())])).await;
+    }
+    hand.hung_up().await;
+    assert!(node.says("link down")["reason"].as_str().unwrap().contains("too many notices"));
+    assert_eq!(node.says("TWO SUCCESSORS")["level"], "ERROR");
 }
 
 fn authority(node: &Relay) {

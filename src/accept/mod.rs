@@ -402,21 +402,22 @@ impl Acquaintance {
 
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
-        // An offer does not name the key: the first stands for all that its origin has.
+        // An offer does not name the key: that of today stands for all that its origin has.
+        let origins = &self.rules.origins;
         let mine = (offer.1 == self.rules.me).then_some(&self.rules.key);
-        let key = mine.or_else(|| self.rules.origins.keys(&offer.1).next());
+        let key = mine.or_else(|| origins.keys(&offer.1).next());
         if key.is_none() {
             self.strangers.meet(&offer.1);
         }
         let key = key?;
-        Some(SeenKeys::of_offer(key, offer.2, offer.4))
+        Some(SeenKeys::of_offer(&origins.newest(key), offer.2, offer.4))
     }
 
     fn standing(&self, keys: &SeenKeys, offer: &Offer) -> Standing {
         if offer.1 == self.rules.me {
             return Standing::Refuse(Verdict::Loop);
         }
-        let mut others = self.rules.origins.keys(&offer.1).skip(1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
+        let mut others = self.rules.origins.keys(&offer.1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
         let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
         if seen(keys) || others.any(|keys| seen(&keys)) {
             Standing::Known

@@ -193,6 +193,11 @@ impl Origins {
         self.lines.ancestors(key)
     }
 
+    /// The last of those that follow this key, or itself.
+    pub fn newest(&self, key: &Key) -> Key {
+        self.lines.successors(key).last().unwrap_or(*key)
+    }
+
     /// What follows this key, by a notice that counts.
     pub fn successor(&self, key: &Key) -> Option<Successor> {
         self.lines.next(key)

@@ -767,7 +767,8 @@ pub fn rosters() -> Vec<Vector> {
 // ---- Notices --------------------------------------------------------------------------------------------------------
 
 fn notice(more: Members) -> Vec<u8> {
-    let head = vec![("v", Number(1)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(1_795_514_400_000))];
+    let head =
+        vec![("v", Number(1)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(1_795_514_400_000))];
     map([head, more].concat()).encode()
 }
 
@@ -806,14 +807,23 @@ pub fn notices() -> Vec<Vector> {
     add("a next key without a time", "names a next key and a time", both(vec![next()]));
     add("a time without a next key", "names a next key and a time", alone(vec![until()]));
     add("a succession that revokes", "names a next key and a time", both(vec![next(), until(), revoked()]));
-    add("a key that follows itself", "follows itself", signed_notice(&notice(vec![("next", public(1)), until()]), 1, Some(1)));
+    add(
+        "a key that follows itself",
+        "follows itself",
+        signed_notice(&notice(vec![("next", public(1)), until()]), 1, Some(1)),
+    );
     add("a next key of small order", "not a canonical", both(vec![("next", bytes([0; 32])), until()]));
-    add("a key to encrypt to, of nobody", "goes with a next key", alone(vec![revoked(), ("encryption", bytes([9; 32]))]));
+    add(
+        "a key to encrypt to, of nobody",
+        "goes with a next key",
+        alone(vec![revoked(), ("encryption", bytes([9; 32]))]),
+    );
     let small = ("encryption", bytes([0; 32]));
     add("a key to encrypt to, of small order", "X25519", both(vec![next(), until(), small]));
     add("an unknown key", "not its CBOR", alone(vec![revoked(), ("note", text("x"))]));
     add("keys in another order", "one form", both(vec![until(), next()]));
-    let other = map(vec![("v", Number(2)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(0)), revoked()]);
+    let other =
+        map(vec![("v", Number(2)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(0)), revoked()]);
     add("another version", "version 2", signed_notice(&other.encode(), 1, None));
     add("a byte behind it", "not its CBOR", [signed_notice(&void, 1, None), vec![0]].concat());
     add("a byte behind the content", "not its CBOR", signed_notice(&[void.clone(), vec![0]].concat(), 1, None));
