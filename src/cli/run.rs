@@ -35,7 +35,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
             let node = Node::start(config, secret).await.map_err(|error| CliError::Node(error.to_string()))?;
             match follow(node, options, &mut signals, passphrase.as_ref()).instrument(span.clone()).await? {
                 End::Over(code) => return Ok(code),
-                End::Succeeds(same, next) => (config, secret) = (*same, next),
+                End::Succeeds(next) => (config, secret) = *next,
             }
         }
     })
@@ -45,7 +45,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
 enum End {
     Over(ExitCode),
     /// It goes on with its next key.
-    Succeeds(Box<Config>, Secret),
+    Succeeds(Box<(Config, Secret)>),
 }
 
 /// The next key takes the place of the key of now: from here on it is this node's.
@@ -109,9 +109,9 @@ async fn follow(
             } => {
                 match succeed(node.config(), &key, passphrase) {
                     Ok(secret) => {
-                        let config = Box::new(node.config().clone());
+                        let config = node.config().clone();
                         stop(node).await;
-                        return Ok(End::Succeeds(config, secret));
+                        return Ok(End::Succeeds(Box::new((config, secret))));
                     }
                     Err(reason) => {
                         error!(

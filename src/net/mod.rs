@@ -7,6 +7,7 @@
 //! comes to the same. A connection of which the peer answers no ping is closed: libp2p alone would keep it.
 
 mod address;
+mod admission;
 mod backoff;
 mod beginning;
 mod callers;

@@ -83,7 +83,19 @@ impl Session<'_> {
     async fn take_notice(&mut self, bytes: &[u8]) -> Result<(), LinkEnd> {
         let (gate, peer) = (&self.exchange.gate, &self.partner.bringer.name);
         match gate.notice(bytes).await? {
-            Ok(Noticed::New(_) | Noticed::Same) => gate.is_told(peer, bytes).await?,
+            Ok(noticed @ (Noticed::New(_) | Noticed::Same)) => {
+                if let Noticed::New(notice) = noticed
+                    && notice.origin == gate.rules().me
+                {
+                    // We would have told them.
+                    tracing::error!(
+                        %peer, key = %notice.key, next = notice.next.map(tracing::field::display),
+                        "A PEER TELLS OF THIS NODE'S OWN KEY what this node has not said: unless its data folder was lost, or is \
+                         older, since it did, somebody else has that key: docs/operating.md says what to do about a stolen one"
+                    );
+                }
+                gate.is_told(peer, bytes).await?;
+            }
             Ok(Noticed::Stranger) => {
                 if self.noticing.strange.len() < KEPT && !self.noticing.strange.iter().any(|kept| kept == bytes) {
                     self.noticing.strange.push(bytes.to_vec());

@@ -22,7 +22,6 @@ use super::address::{self, Address, Resolved};
 use super::backoff::{Backoff, Quiet};
 use super::callers::Callers;
 use super::peer::{Configured, PeerEntry};
-use super::peer_link::Slot;
 use super::streams::{Event, News, Streams};
 use super::trouble::{self, cannot_listen};
 use super::{NetError, Shared, lock, transport};
@@ -63,24 +62,24 @@ pub(super) enum Command {
 
 /// Asked in this order when a connection comes; the first refusal counts. So a stranger gets no protocol.
 #[derive(NetworkBehaviour)]
-struct Behaviour {
-    allowed: allow_block_list::Behaviour<AllowedPeers>,
+pub(super) struct Behaviour {
+    pub(super) allowed: allow_block_list::Behaviour<AllowedPeers>,
     // Before the limits: a call that is refused does not count as a pending one.
-    callers: Callers,
+    pub(super) callers: Callers,
     limits: connection_limits::Behaviour,
     ping: ping::Behaviour,
     streams: Streams,
 }
 
 pub(super) struct Task {
-    swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// By their configured keys.
-    peers: HashMap<PeerId, PeerEntry>,
+    pub(super) peers: HashMap<PeerId, PeerEntry>,
     /// Whom each shows itself as: that peer.
-    owners: HashMap<PeerId, PeerId>,
-    redial: Backoff,
+    pub(super) owners: HashMap<PeerId, PeerId>,
+    pub(super) redial: Backoff,
     /// A connection that is silent for so long is dead.
     silence: Duration,
     /// Resolving names; at most one per peer and reason.
@@ -242,73 +241,6 @@ impl Task {
         }
     }
 
-    pub(super) fn set_peers(&mut self, configured: Vec<Configured>) {
-        let mut before = std::mem::take(&mut self.peers);
-        for peer in configured {
-            let id = peer.id;
-            let entry = match before.remove(&id) {
-                Some(mut entry) => {
-                    entry.reconfigure(peer);
-                    entry
-                }
-                None => {
-                    if peer.addresses.is_empty() && self.swarm.behaviour().callers.checks() {
-                        warn!(peer = %peer.name, "it has no addresses, and with net.only_peer_addresses cannot call either");
-                    }
-                    PeerEntry::new(peer, Slot::new(), self.redial.clone())
-                }
-            };
-            self.peers.insert(id, entry);
-        }
-        // Those who go first: a key that was one peer's may be another's now.
-        for (id, mut entry) in before {
-            while let Some(connection) = entry.any_connection() {
-                entry.disconnected(connection, "this node ends the link", Instant::now());
-            }
-            entry.slot.end();
-            self.swarm.behaviour_mut().callers.forget(&id);
-            entry.ids().iter().for_each(|id| self.shut_out(id));
-        }
-        let ids: Vec<(PeerId, Vec<PeerId>)> =
-            self.peers.iter().map(|(id, entry)| (*id, entry.ids().to_vec())).collect();
-        ids.into_iter().for_each(|(peer, ids)| self.identify(peer, ids));
-        let slots = self.peers.values().map(|entry| (entry.configured.key, entry.slot.clone())).collect();
-        *lock(&self.shared.slots) = slots;
-        self.refresh();
-    }
-
-    /// Lets a peer in as these, and as nobody else.
-    fn identify(&mut self, peer: PeerId, ids: Vec<PeerId>) {
-        let Some(entry) = self.peers.get(&peer) else { return };
-        let gone: Vec<PeerId> = entry.ids().iter().filter(|id| !ids.contains(id)).copied().collect();
-        // Somebody else's stays that one's.
-        let its = |id: &PeerId| self.owners.get(id).is_none_or(|owner| *owner == peer);
-        let ids: Vec<PeerId> = ids.into_iter().filter(its).collect();
-        for id in &ids {
-            self.owners.insert(*id, peer);
-            self.swarm.behaviour_mut().allowed.allow_peer(*id);
-        }
-        let closed = self.peers.get_mut(&peer).map(|entry| entry.identify(ids, Instant::now())).unwrap_or_default();
-        for connection in closed {
-            self.close(peer, connection, "it has another key now");
-        }
-        let its = |id: &&PeerId| self.owners.get(*id) == Some(&peer);
-        let gone: Vec<PeerId> = gone.iter().filter(its).copied().collect();
-        gone.iter().for_each(|id| self.shut_out(id));
-    }
-
-    /// Nobody comes in as this one any more, and whoever has, goes.
-    fn shut_out(&mut self, id: &PeerId) {
-        self.owners.remove(id);
-        self.swarm.behaviour_mut().allowed.disallow_peer(*id);
-    }
-
-    /// The peer that shows itself so.
-    fn entry(&mut self, id: &PeerId) -> Option<(PeerId, &mut PeerEntry)> {
-        let owner = *self.owners.get(id)?;
-        self.peers.get_mut(&owner).map(|entry| (owner, entry))
-    }
-
     /// Asks for a stream where one is wanted, possible, and ours to ask for.
     fn open(&mut self, peer: PeerId) {
         let ours = *self.swarm.local_peer_id();
@@ -319,7 +251,7 @@ impl Task {
     }
 
     /// Closes a connection; its streams end now, its socket within a second.
-    fn close(&mut self, peer: PeerId, connection: ConnectionId, why: &str) {
+    pub(super) fn close(&mut self, peer: PeerId, connection: ConnectionId, why: &str) {
         if let Some(entry) = self.peers.get_mut(&peer) {
             entry.disconnected(connection, why, Instant::now());
         }
@@ -351,7 +283,7 @@ impl Task {
     }
 
     /// For the check of callers: names may mean other addresses now.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.swarm.behaviour().callers.checks() {
             let peers: Vec<PeerId> = self.peers.keys().copied().collect();
             for peer in peers {

@@ -231,7 +231,7 @@ impl Origins {
     /// Where roster and configuration say different things, and what holds, for a person. `me` is this node.
     pub fn contradictions(&self, me: &Name, my_key: &Key) -> Vec<String> {
         let Some(held) = &self.roster else { return Vec::new() };
-        let mut found = about_us(held.roster(), me, my_key);
+        let mut found = about_us(held.roster(), me, my_key, &self.lines.ancestors(my_key).collect::<Vec<_>>());
         for member in &held.roster().members {
             let name = &member.name;
             if let Some(configured) = self.configured.get(name) {
@@ -263,10 +263,14 @@ impl Origins {
     }
 }
 
-fn about_us(roster: &Roster, me: &Name, my_key: &Key) -> Vec<String> {
+fn about_us(roster: &Roster, me: &Name, my_key: &Key, before: &[Key]) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(us) = roster.member(me) {
+        let good = |held: &&MemberKey| before.contains(&held.key) && held.revoked.is_none();
         match us.keys.iter().find(|held| held.key == *my_key) {
+            None if us.keys.iter().any(|held| good(&held)) => found.push(format!(
+                "the roster has an old key of this node, and nodes know by its notice that {my_key} follows: tell its authorities"
+            )),
             None => found.push(format!(
                 "the roster knows this node with another key ({}): nodes that go by it refuse our events; tell its \
                  authorities our key, {my_key}",
