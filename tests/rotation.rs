@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use hand::{Hand, by, sealed, secret, within};
 use intelmq_relay::envelope::{Key, Secret};
 use intelmq_relay::link::{Frame, From, Verdict};
-use intelmq_relay::trust::{Notice, SignedNotice};
+use intelmq_relay::trust::{Member, MemberKey, Notice, Roster, Signed, SignedNotice, VERSION};
 use relay::{Relay, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_bytes::ByteBuf;
@@ -303,22 +303,41 @@ fn notice(origin: &str, by: &Secret, from: u64, next: Option<&Secret>) -> Frame 
     Frame::Notices(vec![ByteBuf::from(SignedNotice::sign(notice, by, next).unwrap().bytes())])
 }
 
-/// The events of each origin, sealed before and after it was revoked, and its notice, come in every order.
+/// A roster with these members, whose keys are revoked then.
+fn revoking(number: u64, members: &[(String, u64)]) -> Vec<u8> {
+    let mut members: Vec<Member> = members.iter().map(|(name, from)| revoked_member(name, *from)).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let (network, authorities) = ("certs".parse().unwrap(), vec![secret("x").key()]);
+    let roster = Roster { v: VERSION, network, number, issued: 0, authorities, threshold: 1, members };
+    let mut signed = Signed::unsigned(&roster).unwrap();
+    signed.sign(&secret("x"));
+    signed.encode()
+}
+
+fn revoked_member(name: &str, from: u64) -> Member {
+    let keys = vec![MemberKey { key: secret(name).key(), from: None, until: None, revoked: Some(from) }];
+    Member { name: name.parse().unwrap(), keys, org: None, rdns: None, contact: None, encryption: None }
+}
+
+/// The events of each origin, sealed before and after it was revoked, and the revocation, by its own notice or by the roster,
+/// come in every order; and then all once more by another way.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_revoked_key_seals_is_accepted_nowhere_in_whatever_order() {
     let mut node = Relay::init("cert-n");
     door(&node);
-    let mut hand = Hand::listed_by(&node, "cert-m");
-    let mut reader = Hand::listed_by(&node, "cert-r");
+    authority(&node);
+    let [mut hand, mut other, mut reader] = ["cert-m", "cert-q", "cert-r"].map(|name| Hand::listed_by(&node, name));
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    let names: Vec<String> = (0..orders.len()).map(|n| format!("cert-o{n}")).collect();
+    let names: Vec<String> = (0..2 * orders.len()).map(|n| format!("cert-o{n}")).collect();
     for name in &names {
         node.and(&format!("[[origin]]\nname = \"{name}\"\nkey = \"{}\"", secret(name).key()));
     }
     node.start();
     hand.link(&node).await;
-    let (mut kept, mut void) = (Vec::new(), Vec::new());
-    for (name, order) in names.iter().zip(orders) {
+    other.link(&node).await;
+    let refused = || Verdict::Refused("key-revoked".into());
+    let (mut kept, mut void, mut members) = (Vec::new(), Vec::new(), Vec::new());
+    for (n, (name, order)) in names.iter().zip([orders, orders].concat()).enumerate() {
         let secret = secret(name);
         let (old, new) = (sealed(&secret, name, 0, |header| header.time -= 2 * HOUR), sealed(&secret, name, 1, |_| {}));
         let revoked = new.header().time - HOUR;
@@ -327,24 +346,34 @@ async fn what_a_revoked_key_seals_is_accepted_nowhere_in_whatever_order() {
             match what {
                 0 => assert_eq!(hand.give(&[by(&old, &["cert-m"])]).await, [Verdict::Accepted], "{name}"),
                 1 => {
-                    let expected = if told { Verdict::Refused("key-revoked".into()) } else { Verdict::Accepted };
+                    let expected = if told { refused() } else { Verdict::Accepted };
                     assert_eq!(hand.give(&[by(&new, &["cert-m"])]).await, [expected], "{name}");
                     if !told {
                         void.push(new.header().id.to_string());
                     }
                 }
                 _ => {
-                    hand.send(notice(name, &secret, revoked, None)).await;
+                    if n < orders.len() {
+                        hand.send(notice(name, &secret, revoked, None)).await;
+                    } else {
+                        members.push((name.clone(), revoked));
+                        let roster = revoking(members.len() as u64, &members);
+                        hand.send(Frame::Roster(ByteBuf::from(roster))).await;
+                    }
+                    // It is handled when what follows is.
+                    let nobody = sealed(&secret, "nobody", 0, |_| {});
+                    assert_eq!(hand.give(&[by(&nobody, &["cert-m"])]).await, [Verdict::UnknownOrigin]);
                     told = true;
                 }
             }
         }
-        // By another way, or later: as in every order.
+        let known = if void.last() == Some(&new.header().id.to_string()) { Verdict::Duplicate } else { refused() };
         let more = sealed(&secret, name, 2, |_| {});
-        assert_eq!(hand.give(&[by(&more, &["cert-m"])]).await, [Verdict::Refused("key-revoked".into())]);
+        let again = [&old, &new, &more].map(|event| by(event, &["cert-q"]));
+        assert_eq!(other.give(&again).await, [Verdict::Duplicate, known, refused()], "{name}");
         kept.push(old.header().id);
     }
-    assert_eq!(void.len(), 3);
+    assert_eq!(void.len(), 6);
     node.says("a key is revoked, by its own word");
 
     // Over a restart, too: what is kept of before, everybody may have; nothing else.
@@ -369,11 +398,12 @@ async fn what_a_revoked_key_seals_is_accepted_nowhere_in_whatever_order() {
     }
     // No word of a void key makes another one its origin's.
     let next = secret("thief");
-    let name = &names[0];
     hand.link(&node).await;
-    hand.send(notice(name, &secret(name), 1, Some(&next))).await;
-    let forged = by(&sealed(&next, name, 3, |_| {}), &["cert-m"]);
-    assert_eq!(hand.give(&[forged]).await, [Verdict::Refused("other-key".into())]);
+    for name in [&names[0], &names[orders.len()]] {
+        hand.send(notice(name, &secret(name), 1, Some(&next))).await;
+        let forged = by(&sealed(&next, name, 3, |_| {}), &["cert-m"]);
+        assert_eq!(hand.give(&[forged]).await, [Verdict::Refused("other-key".into())]);
+    }
 }
 
 /// Its own statement, prepared long before; and a key that is void is none to come in with.
@@ -381,7 +411,9 @@ async fn what_a_revoked_key_seals_is_accepted_nowhere_in_whatever_order() {
 fn a_stolen_key_is_revoked_by_itself() {
     let [mut a, mut b] = ["cert-a", "cert-b"].map(Relay::init);
     source(&a);
-    link(&a, &b);
+    // B dials, and finds another key where it had met the old one.
+    a.expect(0, &["peer", "add", "cert-b", &b.key, "--give", "community"]);
+    b.peer(&a, "community");
     door(&b);
     let said = a.expect(0, &["key", "revoke", "--output", "in-the-safe"]);
     assert!(said.contains("Nobody has been told"), "{said}");
