@@ -11,7 +11,7 @@ mod make;
 use bytes::{Bytes, BytesMut};
 use intelmq_relay::envelope::{Bounds, Envelope, Hop, Secret, Shape, Verifier};
 use intelmq_relay::link::{Frame, decode_length};
-use intelmq_relay::trust::{Signed, Trusted};
+use intelmq_relay::trust::{Signed, SignedNotice, Trusted};
 use make::Vector;
 
 /// The vectors as they are committed; the same as those that are made now.
@@ -94,4 +94,19 @@ fn rosters_are_opened_or_refused_as_the_vectors_say() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(vectors.len() >= 30);
+}
+
+#[test]
+fn notices_are_opened_or_refused_as_the_vectors_say() {
+    let vectors = committed("notice.json", &make::notices(), "notice");
+    let mut wrong = Vec::new();
+    for Vector { name, bytes, expect, .. } in &vectors {
+        match SignedNotice::open(bytes, |_| true) {
+            Ok(Some(notice)) if expect == "ok" && notice.bytes() == bytes => {}
+            Err(reason) if expect != "ok" && reason.to_string().contains(expect) => {}
+            is => wrong.push(format!("{name}: {is:?}\n    expected {expect}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(vectors.len() >= 25);
 }

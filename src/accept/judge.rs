@@ -194,7 +194,9 @@ fn unverified(
 fn is_of_another(envelope: &Envelope, rules: &Rules, seen: &impl Fn(&SeenKeys) -> Option<u16>) -> bool {
     let Some(id) = envelope.withdraws() else { return false };
     let known = |key: &Key| seen(&SeenKeys { also: None, ..SeenKeys::of_offer(key, id, 0) }).is_some();
-    !known(&envelope.header().key) && rules.origins.all_keys().chain([&rules.key]).any(known)
+    let key = envelope.header().key;
+    let own = known(&key) || rules.origins.ancestors(&key).any(|key| known(&key));
+    !own && rules.origins.all_keys().chain([&rules.key]).any(known)
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@
 //! size and shape → already seen? → not our own → way → age → origin and key → withdrawn? → seal → policy admits → commit
 //! ```
 
+mod identity;
 mod journal;
 mod judge;
+mod notice;
 mod roster;
 mod strangers;
 mod withdrawal;
@@ -34,6 +36,7 @@ use journal::{Journal, Unwritten};
 use judge::{Judged, NOT_HERE, Stranger};
 use strangers::Strangers;
 
+pub use notice::{NoticeError, Noticed, Rotation};
 pub use roster::{Published, RosterError};
 pub use withdrawal::Event;
 
@@ -78,10 +81,12 @@ pub struct Gate {
     /// Those who wait for room on the disk, in the order in which they were refused.
     line: Arc<tokio::sync::RwLock<()>>,
     strangers: Arc<Strangers>,
-    /// One roster after the other.
+    /// One roster after the other, and one notice.
     roster_turn: Arc<tokio::sync::Mutex<()>>,
-    /// Moves when another roster holds, or when what makes one hold has changed.
+    /// Moves when another roster holds, or when what makes one hold has changed; and with notices.
     roster_changed: Arc<watch::Sender<()>>,
+    /// Who was told of our own.
+    told: Arc<notice::Told>,
     /// Counts commits, for those who wait for what another link claimed.
     decided: Arc<watch::Sender<u64>>,
     journal: Arc<Journal>,
@@ -100,6 +105,7 @@ impl Gate {
             strangers: Arc::default(),
             roster_turn: Arc::default(),
             roster_changed: Arc::new(watch::Sender::new(())),
+            told: Arc::default(),
             decided: Arc::new(watch::Sender::new(0)),
             journal: Arc::default(),
             places: Arc::default(),
@@ -189,11 +195,17 @@ impl Gate {
         now: u64,
     ) -> Result<Vec<Verdict>, StoreError> {
         let cursors: Vec<_> = cursor.into_iter().map(|cursor| (Cursor::Peer(bringer.key), cursor)).collect();
+        let also = self.also_withdrawn(judged.iter().filter_map(Judged::good), now);
         let draft = |envelope: &Sealed| Draft { at: now, from: Some(bringer.name.clone()), envelope: envelope.clone() };
         let appended = self
             .commit(|| Commit {
                 entries: judged.iter().filter_map(Judged::good).map(draft).collect(),
-                remember: judged.iter().filter_map(Judged::remember).map(|keys| Remember { at: now, keys }).collect(),
+                remember: judged
+                    .iter()
+                    .filter_map(Judged::remember)
+                    .map(|keys| Remember { at: now, keys })
+                    .chain(also.iter().cloned())
+                    .collect(),
                 cursors: cursors.clone(),
                 ..Commit::default()
             })
@@ -231,9 +243,11 @@ impl Gate {
         let Own { sealed, position, quarantine, release } = own;
         let cursors: Vec<_> = position.into_iter().map(|(door, position)| (Cursor::Source(door), position)).collect();
         let draft = |envelope: &Sealed| Draft { at: now, from: None, envelope: envelope.clone() };
+        let also = self.also_withdrawn(&sealed, now);
         let appended = self
             .commit(|| Commit {
                 entries: sealed.iter().map(draft).collect(),
+                remember: also.clone(),
                 cursors: cursors.clone(),
                 quarantine: quarantine.clone(),
                 release: release.clone(),
@@ -241,6 +255,15 @@ impl Gate {
             })
             .await?;
         Ok(appended.into_iter().map(verdict).collect())
+    }
+
+    /// What the keys before that of a withdrawal have sealed is withdrawn as well.
+    fn also_withdrawn<'a>(&self, envelopes: impl IntoIterator<Item = &'a Sealed>, at: u64) -> Vec<Remember> {
+        let rules = self.rules();
+        let withdrawals =
+            envelopes.into_iter().filter_map(|envelope| Some((&envelope.header().key, envelope.withdraws()?)));
+        let marks = |(key, id)| rules.origins.ancestors(key).map(move |key| SeenKeys::of_withdrawn(&key, id));
+        withdrawals.flat_map(marks).map(|keys| Remember { at, keys }).collect()
     }
 
     /// Notes where a sink stands, beside the sink's own record, with what its IntelMQ cannot take.
@@ -398,21 +421,22 @@ impl Acquaintance {
 
 impl Known for Acquaintance {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
-        // An offer does not name the key: the first stands for all that its origin has.
+        // An offer does not name the key: that of today stands for all that its origin has.
+        let origins = &self.rules.origins;
         let mine = (offer.1 == self.rules.me).then_some(&self.rules.key);
-        let key = mine.or_else(|| self.rules.origins.keys(&offer.1).next());
+        let key = mine.or_else(|| origins.keys(&offer.1).next());
         if key.is_none() {
             self.strangers.meet(&offer.1);
         }
         let key = key?;
-        Some(SeenKeys::of_offer(key, offer.2, offer.4))
+        Some(SeenKeys::of_offer(&origins.newest(key), offer.2, offer.4))
     }
 
     fn standing(&self, keys: &SeenKeys, offer: &Offer) -> Standing {
         if offer.1 == self.rules.me {
             return Standing::Refuse(Verdict::Loop);
         }
-        let mut others = self.rules.origins.keys(&offer.1).skip(1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
+        let mut others = self.rules.origins.keys(&offer.1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
         let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
         if seen(keys) || others.any(|keys| seen(&keys)) {
             Standing::Known

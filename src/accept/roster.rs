@@ -138,8 +138,9 @@ impl Gate {
     }
 }
 
-/// New rules go on with the roster of the old ones, if it is signed as they ask for.
+/// New rules go on with the notices of the old ones, and with their roster, if it is signed as they ask for.
 pub(super) fn carry_over(old: &Rules, new: &mut Rules) {
+    new.origins = Arc::new(new.origins.as_ref().clone().noticing(old.origins.notices().clone()));
     let Some(held) = old.origins.roster() else { return };
     match new.origins.as_ref().clone().with(held) {
         Ok(origins) => {

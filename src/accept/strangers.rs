@@ -52,13 +52,13 @@ impl Strangers {
             ),
             KeyStanding::Revoked(from) if self.is_new(origin, key) => tracing::warn!(
                 %origin, %peer, sealed_with = %key, from = crate::envelope::rfc3339(from),
-                "events are refused: their key is revoked in the roster for the time they name; ask the origin's \
-                 operator for the new key, and whether these events are theirs"
+                "events are refused: their key is revoked for the time they name, by the roster or by its own word; ask the \
+                 origin's operator whether these events are theirs"
             ),
             KeyStanding::NotThen if self.is_new(origin, key) => tracing::warn!(
                 %origin, %peer, sealed_with = %key,
-                "events are refused: by the roster, their key does not hold for the time they name; the origin seals with \
-                 the wrong key or has a wrong clock, or the roster is not up to date"
+                "events are refused: by the roster, or by its own word, their key does not hold for the time they name; the \
+                 origin seals with the wrong key or has a wrong clock, or the roster is not up to date"
             ),
             KeyStanding::Other(_) | KeyStanding::Revoked(_) | KeyStanding::NotThen => {}
         }

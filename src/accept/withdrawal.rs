@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::Gate;
-use crate::envelope::{Key, SeenKeys};
+use crate::envelope::Key;
 use crate::store::{Entry, Held, Note, ReadLimit, Reader, StoreError};
 
-/// An event: its origin's key, and its id.
+/// An event: its origin's key, and its id. Sealed with that key, or with one that it follows.
 pub type Event = (Key, Uuid);
 
 /// Events whose copies are remembered, at most.
@@ -65,6 +65,12 @@ impl Gate {
         let lasts = |(key, id): &Event| *key == own || self.store.is_withdrawn(key, *id);
         let mut found: HashMap<Event, Vec<u64>> =
             wanted.iter().filter(|event| lasts(event)).map(|event| (*event, Vec::new())).collect();
+        let mut meant: HashMap<Event, Vec<Event>> = HashMap::new();
+        for event in found.keys() {
+            for key in self.line(&event.0) {
+                meant.entry((key, event.1)).or_default().push(*event);
+            }
+        }
         // An entry can be read a moment before the head says so; its event may have come together with it.
         let head = self.store.watch_head().wait_for(|head| *head >= through).await.map(|head| *head);
         let (mut at, end) = (0, head.map_err(|_| StoreError::Closed)?);
@@ -74,7 +80,8 @@ impl Gate {
             at = last.seq;
             for entry in entries {
                 let header = entry.envelope.header();
-                if let Some(places) = found.get_mut(&(header.key, header.id)) {
+                for event in meant.get(&(header.key, header.id)).into_iter().flatten() {
+                    let Some(places) = found.get_mut(event) else { continue };
                     places.push(entry.seq);
                     let more = places.len().saturating_sub(COPIES);
                     places.drain(..more);
@@ -116,7 +123,9 @@ impl Gate {
             after = *last;
             held.extend(items.into_iter().filter_map(|(number, item)| match item.held {
                 Held::Envelope(envelope) => {
-                    events.contains(&(envelope.header().key, envelope.header().id)).then_some(number)
+                    let header = envelope.header();
+                    let is_it = |(key, id): &Event| *id == header.id && self.line(key).contains(&header.key);
+                    events.iter().any(is_it).then_some(number)
                 }
                 Held::Item(_) => None,
             }));
@@ -171,6 +180,6 @@ impl Gate {
     }
 
     fn was_seen(&self, (key, id): &Event) -> bool {
-        self.store.seen(&SeenKeys::of_offer(key, *id, 0)).is_some()
+        self.was_sealed(key, *id)
     }
 }

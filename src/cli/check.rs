@@ -159,7 +159,10 @@ async fn peers(config: &Config, secret: Option<Secret>) -> Vec<Finding> {
         .await;
     }
     match status {
-        Some(status) => config.peers.iter().map(|peer| as_linked(peer, &status["peers"][peer.name.as_str()])).collect(),
+        Some(status) => {
+            let linked = config.peers.iter().map(|peer| as_linked(peer, &status["peers"][peer.name.as_str()]));
+            linked.chain(key::outdated(&status)).collect()
+        }
         None => call(config, secret).await,
     }
 }

@@ -18,6 +18,7 @@ mod policy;
 mod reach;
 mod recall;
 mod roster;
+mod rotate;
 mod run;
 mod terminal;
 
@@ -64,7 +65,7 @@ enum Command {
     Run,
     /// Show this node's name and key, and the line that peers type
     Id,
-    /// Encrypt the key file with a passphrase, or decrypt it
+    /// Encrypt or decrypt the key file; have another key follow this node's, or say that one is void
     #[command(subcommand)]
     Key(key::Command),
     /// Print a line by which another node becomes a peer, once; list or withdraw such invitations

@@ -15,6 +15,20 @@ pub(super) fn secret(options: &Options, config: &Config) -> Result<Secret, CliEr
     secret_of(options, config.node.key_source())
 }
 
+/// The same, with the passphrase that opened it.
+pub(super) fn secret_and_passphrase(
+    options: &Options,
+    source: KeySource<'_>,
+) -> Result<(Secret, Option<Passphrase>), CliError> {
+    let mut kept = None;
+    let secret = StoredKey::read(source)?.open(|| {
+        let passphrase = known(options, source)?;
+        kept = Some(passphrase.again());
+        Ok::<_, CliError>(passphrase)
+    })?;
+    Ok((secret, kept))
+}
+
 /// The secret of any key.
 pub(super) fn secret_of(options: &Options, source: KeySource<'_>) -> Result<Secret, CliError> {
     StoredKey::read(source)?.open(|| known(options, source))

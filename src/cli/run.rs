@@ -5,12 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{CliError, Options, init, passphrase};
-use crate::config::Config;
+use crate::config::{Config, KeyFileError, KeySource, Passphrase, StoredKey, next_key_file, succeed_key_file};
+use crate::envelope::{Key, Secret};
 use crate::node::{Change, Node, ReloadError};
 
+/// When to try again to go over to the next key, where the first try failed.
+const SUCCEED_AGAIN: Duration = Duration::from_secs(60);
 /// Longest time that stopping may take.
 const STOP: Duration = Duration::from_millis(4500);
 
@@ -21,14 +25,45 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
         init::run(options, init::Arguments::default())?;
     }
     let config = Config::read(&options.config)?;
-    let secret = passphrase::secret(options, &config)?;
+    let (mut secret, passphrase) = passphrase::secret_and_passphrase(options, config.node.key_source())?;
+    let mut config = config;
     // Every line of the log stands alone, also where several nodes write into one journal.
     let span = info_span!("node", node = %config.node.name);
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let node = Node::start(config, secret).await.map_err(|error| CliError::Node(error.to_string()))?;
-        follow(node, options, &mut signals).instrument(span).await
+        loop {
+            let node = Node::start(config, secret).await.map_err(|error| CliError::Node(error.to_string()))?;
+            match follow(node, options, &mut signals, passphrase.as_ref()).instrument(span.clone()).await? {
+                End::Over(code) => return Ok(code),
+                End::Succeeds(next) => (config, secret) = *next,
+            }
+        }
     })
+}
+
+/// How a node comes to its end.
+enum End {
+    Over(ExitCode),
+    /// It goes on with its next key.
+    Succeeds(Box<(Config, Secret)>),
+}
+
+/// The next key takes the place of the key of now: from here on it is this node's.
+fn succeed(config: &Config, key: &Key, passphrase: Option<&Passphrase>) -> Result<Secret, String> {
+    let KeySource::File(file) = config.node.key_source() else {
+        return Err("the key is not in a file: put the next one where the key command has it from, and restart".into());
+    };
+    let next = next_key_file(file);
+    let text = |error: KeyFileError| error.to_string().replace("\n  ", "; ");
+    let stored = StoredKey::read(KeySource::File(&next)).map_err(text)?;
+    let open = || passphrase.map(Passphrase::again).ok_or(KeyFileError::Wrong(next.display().to_string()));
+    let secret = stored.open(open).map_err(text)?;
+    let kept = succeed_key_file(file, key).map_err(text)?;
+    if secret.key() != *key {
+        return Err(format!("{} holds another key than the one that follows", next.display()));
+    }
+    info!(%key, kept = %kept.display(), "this node has another key from now on, the one that it has told of: starting anew with it");
+    Ok(secret)
 }
 
 struct Signals {
@@ -48,8 +83,16 @@ impl Signals {
     }
 }
 
-async fn follow(mut node: Node, options: &Options, signals: &mut Signals) -> Result<ExitCode, CliError> {
+async fn follow(
+    mut node: Node,
+    options: &Options,
+    signals: &mut Signals,
+    passphrase: Option<&Passphrase>,
+) -> Result<End, CliError> {
     let mut changes = node.changes();
+    // When to try again to go over to the next key.
+    let mut succession = Instant::now();
+    let successor = node.successor();
     loop {
         let asked = async {
             match &mut changes {
@@ -71,15 +114,39 @@ async fn follow(mut node: Node, options: &Options, signals: &mut Signals) -> Res
                 error!(%reason, "the node cannot go on");
                 // What it holds in memory is lost, what it acknowledged is not.
                 let _ = tokio::time::timeout(STOP, node.kill()).await;
-                return Ok(ExitCode::FAILURE);
+                return Ok(End::Over(ExitCode::FAILURE));
+            }
+            key = async {
+                tokio::time::sleep_until(succession).await;
+                successor.wait().await
+            } => {
+                match succeed(node.config(), &key, passphrase) {
+                    Ok(secret) => {
+                        let config = node.config().clone();
+                        stop(node).await;
+                        return Ok(End::Succeeds(Box::new((config, secret))));
+                    }
+                    Err(reason) => {
+                        error!(
+                            reason,
+                            "this node cannot go over to its next key, and keeps the old one: mend that, or stop the node and \
+                             run `intelmq-relay key rotate --now` as a user who may write beside the key file"
+                        );
+                        succession = Instant::now() + SUCCEED_AGAIN;
+                    }
+                }
             }
         }
     }
     info!("stopping");
+    stop(node).await;
+    Ok(End::Over(ExitCode::SUCCESS))
+}
+
+async fn stop(node: Node) {
     if tokio::time::timeout(STOP, node.stop()).await.is_err() {
         warn!("stopping took too long and was cut off; nothing that was acknowledged is lost");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A configuration with a mistake changes nothing; the error is in the log already.

@@ -27,7 +27,8 @@ pub use doors::{
 };
 pub use key_file::{
     KeyCommandError, KeyFileError, KeySource, Passphrase, PassphraseError, StoredKey, decrypt_key_file,
-    encrypt_key_file, make_key_file,
+    encrypt_key_file, former_key_files, has_next_key, make_key_file, make_next_key_file, next_key_file,
+    succeed_key_file,
 };
 pub use parse::{ConfigError, Mistake, Mistakes};
 pub use peer_list::{EditError, add_joined_peer, add_peer, edit_file, peer_block, remove_peer};

@@ -72,9 +72,6 @@ impl Outlet {
     }
 }
 
-/// Why an event of the quarantine is not tried again.
-const WITHDRAWN: &str = "its origin has withdrawn it: drop it";
-
 /// An event of the quarantine that shall be tried again.
 pub struct Again {
     /// Its number there.
@@ -144,7 +141,7 @@ struct Batch {
 enum Gave {
     All,
     Failed(DoorError),
-    /// One of them was withdrawn meanwhile.
+    /// One of them was withdrawn meanwhile, or is void.
     Recalled,
 }
 
@@ -284,7 +281,7 @@ impl<K: Sink> Delivery<K> {
         Ok((!texts.is_empty(), None))
     }
 
-    /// Gives these texts. It may have to wait for long: what is withdrawn meanwhile must not go out after that.
+    /// Gives these texts. It may have to wait for long: what is withdrawn meanwhile, or void, must not go out after that.
     async fn give(
         &mut self,
         texts: &[Bytes],
@@ -295,13 +292,18 @@ impl<K: Sink> Delivery<K> {
     ) -> Gave {
         let mark = self.mark(last);
         let outlet = &self.outlet;
-        let is_gone =
-            |entry: &Arc<Entry>| seqs.binary_search(&entry.seq).is_ok() && outlet.is_withdrawn(&entry.envelope);
+        let is_gone = |entry: &Arc<Entry>| {
+            seqs.binary_search(&entry.seq).is_ok() && outlet.is_recalled(&entry.envelope).is_some()
+        };
+        let mut trust = outlet.gate.watch_roster();
         let mut giving = pin!(self.sink.give(texts, mark));
         loop {
             tokio::select! {
                 gave = &mut giving => return gave.map_or_else(Gave::Failed, |()| Gave::All),
                 Ok(()) = withdrawals.changed() => if entries.iter().any(is_gone) {
+                    return Gave::Recalled;
+                },
+                Ok(()) = trust.changed() => if entries.iter().any(is_gone) {
                     return Gave::Recalled;
                 },
             }
@@ -355,7 +357,7 @@ impl<K: Sink> Delivery<K> {
             return Ok(None);
         }
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
-        let fitted = if self.outlet.is_withdrawn(&envelope) { Err(WITHDRAWN.to_owned()) } else { fitted };
+        let fitted = self.outlet.is_recalled(&envelope).map_or(fitted, |why| Err(why.to_owned()));
         let text = fitted.and_then(|()| {
             self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
                 Unfit::NoForm => "it is no event of IntelMQ's".to_owned(),

@@ -55,14 +55,25 @@ impl Outlet {
 
     /// Why an entry that would be for this sink is not given.
     pub(super) fn no_longer(&self, entry: &Entry, told: &HashSet<u64>) -> Option<Part> {
-        if entry.envelope.withdraws().is_some() {
+        if self.gate.is_void(entry.envelope.header()) {
+            Some(Part::KeyRevoked)
+        } else if entry.envelope.withdraws().is_some() {
             (!told.contains(&entry.seq)).then_some(Part::NotGiven)
         } else {
             self.is_withdrawn(&entry.envelope).then_some(Part::Withdrawn)
         }
     }
 
-    pub(super) fn is_withdrawn(&self, envelope: &Envelope) -> bool {
+    /// Why an event is given no more, for a person.
+    pub(super) fn is_recalled(&self, envelope: &Envelope) -> Option<&'static str> {
+        if self.gate.is_void(envelope.header()) {
+            Some("it was sealed with a key that is revoked (key-revoked): drop it")
+        } else {
+            self.is_withdrawn(envelope).then_some("its origin has withdrawn it: drop it")
+        }
+    }
+
+    fn is_withdrawn(&self, envelope: &Envelope) -> bool {
         let header = envelope.header();
         self.gate.store().is_withdrawn(&header.key, header.id)
     }

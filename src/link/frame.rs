@@ -37,6 +37,8 @@ pub enum Frame {
     Have(Have),
     /// A signed roster.
     Roster(ByteBuf),
+    /// Signed notices.
+    Notices(Vec<ByteBuf>),
 }
 
 /// Who speaks, and what it can take.
@@ -200,6 +202,7 @@ impl Frame {
             Frame::Beat(body) => (8, cbor(body)),
             Frame::Have(body) => (9, cbor(body)),
             Frame::Roster(body) => (10, cbor(body)),
+            Frame::Notices(body) => (11, cbor(body)),
         };
         let mut length = unsigned_varint::encode::usize_buffer();
         let length = unsigned_varint::encode::usize(body.len() + 1, &mut length);
@@ -213,6 +216,7 @@ impl Frame {
             Frame::Bodies(bodies) => bodies.packed.len(),
             Frame::Want(want) => 16 * want.answers.len(),
             Frame::Done(done) => 16 * done.verdicts.len(),
+            Frame::Notices(notices) => notices.iter().map(|notice| notice.len()).sum(),
             _ => 0,
         }
     }
@@ -256,6 +260,7 @@ impl Frame {
             8 => Frame::Beat(of_cbor(body)?),
             9 => Frame::Have(of_cbor(body)?),
             10 => Frame::Roster(of_cbor(body)?),
+            11 => Frame::Notices(of_cbor(body)?),
             other => return Err(FrameError::Kind(other)),
         })
     }

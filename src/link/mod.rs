@@ -146,7 +146,7 @@ impl Link {
             Frame::Beat(beat) => self.pull.beat(beat, now)?,
             Frame::Have(have) => self.rosters.hear(have),
             // Whoever drives the link knows whether it may hold.
-            Frame::Roster(_) => {}
+            Frame::Roster(_) | Frame::Notices(_) => {}
         }
         Ok(None)
     }

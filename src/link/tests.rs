@@ -149,7 +149,7 @@ fn kind(frame: &Frame) -> &'static str {
         Frame::Bodies(_) => "bodies",
         Frame::Done(_) => "done",
         Frame::Beat(_) => "beat",
-        Frame::Have(_) | Frame::Roster(_) => "roster",
+        Frame::Have(_) | Frame::Roster(_) | Frame::Notices(_) => "roster",
     }
 }
 

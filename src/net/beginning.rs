@@ -19,7 +19,7 @@ impl Beginning {
     pub(super) async fn new(node: &Exchange, partner: &Partner, from: &From) -> Result<Beginning, StoreError> {
         let store = node.gate.store();
         let after = position(store, from).await?;
-        let own = node.token_key.of_peer(partner.bringer.key);
+        let own = node.tokens_of(partner);
         let first_contact = !matches!(from, From::Token(token) if own.open(token).is_some());
         let first = if first_contact { position(store, &partner.first_contact).await? } else { 0 };
         Ok(Beginning { after: after.max(first), first_contact })

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::beginning::{Beginning, position};
 use super::giving::Giving;
 use super::hello;
+use super::notices::Noticing;
 use super::outbox::Outbox;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
@@ -26,7 +27,7 @@ use crate::link::{
     Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Verdict, Violation, decode_length,
 };
 use crate::policy::{Reason, Terms};
-use crate::store::{Cursor, Entry, Fate, ReadLimit, StoreError};
+use crate::store::{Entry, Fate, ReadLimit, StoreError};
 
 /// What one step reads of the log.
 const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
@@ -52,6 +53,9 @@ pub enum LinkEnd {
     /// Frames out of place, or silence.
     #[error("{0}")]
     Violation(#[from] Violation),
+    /// A notice tells where we stood in the peer's log, and we had begun as if never met.
+    #[error("the peer has told of the key that it had before: going on where we stood then")]
+    KnownAfterAll,
     /// Our own store cannot go on: the node must stop.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -99,16 +103,15 @@ impl Exchange {
         let peer = &partner.bringer.name;
         let mut buffer = BytesMut::with_capacity(CHUNK);
         let (theirs, first) = hello::exchange(&mut stream, &mut buffer, self, opens, partner).await?;
-        let resume = match store.cursor(&Cursor::Peer(partner.bringer.key)).await? {
-            Some(token) => From::Token(token.into()),
-            None => partner.first_contact.clone(),
-        };
+        let cursor = self.cursor_of(partner).await?;
+        let is_new = cursor.is_none();
+        let resume = cursor.map_or(partner.first_contact.clone(), |token| From::Token(token.into()));
         let settings = Settings {
             envelope: self.settings.envelope.min(usize::try_from(theirs.envelope_bytes).unwrap_or(usize::MAX)),
             frame: self.settings.frame.min(usize::try_from(theirs.frame_bytes).unwrap_or(usize::MAX)),
             ..self.settings
         };
-        let token_key = self.token_key.of_peer(partner.bringer.key);
+        let token_key = self.tokens_of(partner);
         let mut link = Link::new(partner.id, settings, token_key, store.log_id(), resume, self.clock());
         link.pull.keep_to(partner.allowance.clone());
         {
@@ -129,10 +132,12 @@ impl Exchange {
             most: settings.envelope,
             most_frame: settings.frame,
             refused_rosters: 0,
+            noticing: Noticing::new(is_new),
             tests_only: theirs.test,
             again: None,
             terms: partner.terms.subscribe(),
             withdrawals: store.watch_withdrawals(),
+            trust: self.gate.watch_roster(),
         };
         session.run(reader, writer, buffer, first).await
     }
@@ -169,6 +174,8 @@ pub(super) struct Session<'a> {
     pub(super) most_frame: usize,
     /// Rosters of its that were refused.
     pub(super) refused_rosters: u64,
+    /// What was said to it of keys, and by it.
+    pub(super) noticing: Noticing,
     /// It has said that it is in test mode.
     tests_only: bool,
     /// Since when it is given the log again, until it has all of it.
@@ -177,6 +184,8 @@ pub(super) struct Session<'a> {
     terms: watch::Receiver<Arc<Terms>>,
     /// What was withdrawn, as far as that was looked at.
     withdrawals: watch::Receiver<u64>,
+    /// Whose word counts, as far as that was looked at.
+    trust: watch::Receiver<()>,
 }
 
 impl<'a> Session<'a> {
@@ -273,8 +282,11 @@ impl<'a> Session<'a> {
             Frame::Pull(from) => Some(Beginning::new(self.exchange, self.partner, from).await?),
             _ => None,
         };
-        if let Frame::Roster(roster) = &frame {
-            self.take_roster(roster).await?;
+        match &frame {
+            Frame::Roster(roster) => self.take_roster(roster).await?,
+            Frame::Notices(notices) => self.take_notices(notices).await?,
+            Frame::Batch(_) | Frame::Beat(_) => self.noticing.begins(),
+            _ => {}
         }
         let start = begins.as_ref().map_or(0, |begins| begins.after);
         let known = self.exchange.gate.known(&self.partner.bringer.name);
@@ -309,9 +321,12 @@ impl<'a> Session<'a> {
             });
             let outgoing: Vec<_> = outgoing.collect();
             self.note(notes);
+            // After the log was read: what is in it by a new key came behind that key's notice.
+            self.say_notices();
             self.link.push.entries(outgoing, through);
         }
         self.read_again().await?;
+        self.say_notices();
         self.say_roster();
         self.keep_to_terms().await?;
         self.tick()
@@ -344,7 +359,11 @@ impl<'a> Session<'a> {
 
     /// Before anything is sent or answered: where policy has changed, or something was withdrawn, what is not sent yet is
     /// decided anew, what was offered and not asked for too.
-    async fn keep_to_terms(&mut self) -> Result<(), StoreError> {
+    async fn keep_to_terms(&mut self) -> Result<(), LinkEnd> {
+        if self.trust.has_changed().unwrap_or(false) {
+            self.trust.mark_unchanged();
+            self.look_at_keys_again().await?;
+        }
         while self.terms.has_changed().unwrap_or(false) {
             self.terms.mark_unchanged();
             self.reconsider().await?;
@@ -356,7 +375,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn reconsider(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn reconsider(&mut self) -> Result<(), StoreError> {
         self.link.push.forget_unsent();
         for (place, seq) in self.link.push.offered() {
             let form = self.decide_again(seq).await?;

@@ -98,6 +98,10 @@ impl<'a> Giving<'a> {
 
     fn decision(&self, entry: &Entry) -> Decision {
         let (gate, header) = (&self.exchange.gate, entry.envelope.header());
+        // Whatever it is, and whichever came first.
+        if gate.is_void(header) {
+            return Decision::Withhold(Reason::KeyRevoked);
+        }
         if entry.envelope.withdraws().is_some() {
             return self.withdrawals.get(&entry.seq).cloned().unwrap_or(Decision::Withhold(Reason::NoEvent));
         }

@@ -7,6 +7,7 @@
 //! comes to the same. A connection of which the peer answers no ping is closed: libp2p alone would keep it.
 
 mod address;
+mod admission;
 mod backoff;
 mod beginning;
 mod callers;
@@ -17,6 +18,7 @@ mod hello;
 mod join;
 mod knock;
 mod notes;
+mod notices;
 mod outbox;
 mod partner;
 mod peer;
@@ -165,6 +167,16 @@ impl Net {
     /// The guests that come, for the one who asks first.
     pub fn guests(&self) -> Option<mpsc::Receiver<Guest>> {
         lock(&self.shared.guests).take()
+    }
+
+    /// The peers with these keys may show themselves with these from now on, the newest first, and with no others. A peer
+    /// that nothing is said of, with its own.
+    pub async fn set_identities(&self, identities: Vec<(Key, Vec<Key>)>) -> Result<(), NetError> {
+        let ids = |(peer, keys): &(Key, Vec<Key>)| (peer_id(peer), keys.iter().map(peer_id).collect());
+        let ids = identities.iter().map(ids).collect();
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command::SetIdentities(ids, done)).await.map_err(|_| NetError::Ended)?;
+        is_done.await.map_err(|_| NetError::Ended)
     }
 
     /// The link to this peer; none if it is not configured.

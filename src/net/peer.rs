@@ -29,6 +29,12 @@ const REOPEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// One peer.
 pub(super) struct PeerEntry {
     pub(super) configured: Configured,
+    /// Whom it may show itself as, the newest first.
+    ids: Vec<PeerId>,
+    /// As whom it was last met.
+    met: Option<PeerId>,
+    /// It was dialled as somebody that it is no more, or not yet, and since then no try has come to an end.
+    redirected: bool,
     pub(super) slot: Arc<Slot>,
     /// Oldest first.
     connections: Vec<Connection>,
@@ -46,6 +52,7 @@ pub(super) struct PeerEntry {
 
 struct Connection {
     id: ConnectionId,
+    peer: PeerId,
     remote: String,
     life: Arc<Life>,
     heard: Instant,
@@ -65,6 +72,9 @@ enum Dial {
 impl PeerEntry {
     pub(super) fn new(configured: Configured, slot: Slot, redial: Backoff) -> PeerEntry {
         let mut entry = PeerEntry {
+            ids: vec![configured.id],
+            met: None,
+            redirected: false,
             configured,
             slot: Arc::new(slot),
             connections: Vec::new(),
@@ -88,6 +98,41 @@ impl PeerEntry {
             self.redial.reset();
             self.dial_at(Instant::now());
         }
+    }
+
+    /// Whom it may show itself as.
+    pub(super) fn ids(&self) -> &[PeerId] {
+        &self.ids
+    }
+
+    /// It may show itself as these now, the newest first; the connections that it may have no longer.
+    pub(super) fn identify(&mut self, ids: Vec<PeerId>, now: Instant) -> Vec<ConnectionId> {
+        self.ids = ids;
+        if self.ids.is_empty() {
+            let error = "none of its keys holds any more (revoked, or its time is over): ask its operator for the one of \
+                         today, and write it into relay.toml";
+            self.complain(error.into(), now);
+        } else if self.connections.is_empty() && self.dial == Dial::Idle {
+            self.dial_at(now);
+        }
+        let gone = self.connections.iter().filter(|connection| !self.ids.contains(&connection.peer));
+        gone.map(|connection| connection.id).collect()
+    }
+
+    /// As whom it is to be dialled. One that has followed and was not met yet may not be in use yet.
+    pub(super) fn dial_as(&self) -> Option<PeerId> {
+        self.met.filter(|met| self.ids.contains(met)).or(self.ids.last().copied())
+    }
+
+    /// Where it was dialled, it shows itself as this one; whether it is that one all the same, and is dialled again.
+    pub(super) fn redirect(&mut self, obtained: PeerId, now: Instant) -> bool {
+        let its = self.ids.contains(&obtained) && self.dial_as() != Some(obtained);
+        if its {
+            self.met = Some(obtained);
+            // At once, but not for ever from one to the other.
+            if std::mem::replace(&mut self.redirected, true) { self.dial_later(now) } else { self.dial_at(now) }
+        }
+        its
     }
 
     /// When something is due; none: not before something happens.
@@ -119,10 +164,11 @@ impl PeerEntry {
     }
 
     /// A connection is there, whoever dialled.
-    pub(super) fn connected(&mut self, id: ConnectionId, remote: String, life: Arc<Life>, now: Instant) {
+    pub(super) fn connected(&mut self, id: ConnectionId, peer: PeerId, remote: String, life: Arc<Life>, now: Instant) {
         debug!(peer = %self.configured.name, %id, %remote, "connection");
         self.dial = Dial::Idle;
-        self.connections.push(Connection { id, remote, life, heard: now });
+        (self.met, self.redirected) = (Some(peer), false);
+        self.connections.push(Connection { id, peer, remote, life, heard: now });
     }
 
     /// Ends the streams of a connection and forgets it; whether it was known. When it was the last, dials again.
@@ -176,8 +222,8 @@ impl PeerEntry {
         self.connections.first().map(|connection| connection.id)
     }
 
-    /// Where to ask for a stream now, if one is wanted; if so, that counts as asked.
-    pub(super) fn takes_open(&mut self, now: Instant) -> Option<ConnectionId> {
+    /// Where to ask for a stream now, if one is wanted, and we are the one that opens; if so, that counts as asked.
+    pub(super) fn takes_open(&mut self, ours: &PeerId, now: Instant) -> Option<(PeerId, ConnectionId)> {
         if self.reopen_at.is_some_and(|at| at <= now) {
             self.reopen_at = None;
         }
@@ -185,8 +231,10 @@ impl PeerEntry {
             return None;
         }
         // The newest: if the peer came back, the older one is dead.
-        self.opening = self.connections.last().map(|connection| connection.id);
-        self.opening
+        let newest = self.connections.last().map(|connection| (connection.peer, connection.id));
+        let newest = newest.filter(|(peer, _)| ours.to_bytes() < peer.to_bytes());
+        self.opening = newest.map(|(_, id)| id);
+        newest
     }
 
     /// The stream that we asked for.
@@ -252,6 +300,7 @@ impl PeerEntry {
     }
 
     fn dial_at(&mut self, at: Instant) {
-        self.dial = if self.configured.addresses.is_empty() { Dial::Idle } else { Dial::At(at) };
+        let nowhere = self.configured.addresses.is_empty() || self.ids.is_empty();
+        self.dial = if nowhere { Dial::Idle } else { Dial::At(at) };
     }
 }

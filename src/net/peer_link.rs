@@ -49,24 +49,24 @@ impl PeerLink {
             }
             match self.slot.take_or_want() {
                 Ok(stream) => return Some(stream),
-                Err(Wish::New) if self.slot.opens => {
-                    // Without a task, the state will say that it has ended.
+                Err(Wish::New) => {
+                    // It opens one if that is for us to do. Without a task, the state will say that it has ended.
                     if let Some(commands) = self.commands.upgrade() {
                         let _ = commands.send(Command::Open(self.id)).await;
                     }
                 }
-                Err(_) => {}
+                Err(Wish::Known) => {}
             }
             self.state.changed().await.ok()?;
         }
     }
 
     /// Resolves when the peer has opened a newer stream than the last that [`PeerLink::next`] gave: that one is dead or
-    /// stale. Never resolves where we are the one that opens. Safe to cancel.
+    /// stale. Where we are the one that opens, none comes before it is asked for. Safe to cancel.
     pub async fn superseded(&mut self) {
         loop {
             self.state.mark_unchanged();
-            if !self.slot.opens && self.slot.holds() {
+            if self.slot.holds() {
                 return;
             }
             if self.state.changed().await.is_err() {
@@ -98,8 +98,6 @@ impl PeerLink {
 /// Where a peer's newest stream waits for its user.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Whether we are the one that opens.
-    opens: bool,
     place: Mutex<Place>,
     state: watch::Sender<SlotState>,
 }
@@ -118,13 +116,13 @@ struct SlotState {
 }
 
 impl Slot {
-    pub(super) fn new(opens: bool) -> Slot {
-        Slot { opens, place: Mutex::default(), state: watch::Sender::new(SlotState::default()) }
+    pub(super) fn new() -> Slot {
+        Slot { place: Mutex::default(), state: watch::Sender::new(SlotState::default()) }
     }
 
-    /// Whether a user waits for us to open a stream.
+    /// Whether a user waits for a stream.
     pub(super) fn wants(&self) -> bool {
-        self.opens && self.lock().wanted
+        self.lock().wanted
     }
 
     /// The newest stream; the one before, if nobody took it, is dropped. No more is wanted for now.

@@ -18,6 +18,7 @@ use futures::future::{Ready, ready};
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::identity::PublicKey;
 use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure, ListenFailure};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
@@ -29,6 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::envelope::Key;
+
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/intelmq-relay/1");
 
 /// How long the peer may take to agree on the protocol of a stream.
@@ -39,18 +42,30 @@ const NEGOTIATION: Duration = Duration::from_secs(5);
 pub struct Stream {
     inner: Compat<Substream>,
     life: Arc<Life>,
+    opened: bool,
     ended_for_reader: Pin<Box<WaitForCancellationFutureOwned>>,
     ended_for_writer: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Stream {
-    fn new(substream: Substream, life: Arc<Life>) -> Stream {
+    fn new(substream: Substream, life: Arc<Life>, opened: bool) -> Stream {
         Stream {
+            opened,
             inner: substream.compat(),
             ended_for_reader: Box::pin(life.ended.clone().cancelled_owned()),
             ended_for_writer: Box::pin(life.ended.clone().cancelled_owned()),
             life,
         }
+    }
+
+    /// Whether this node has opened it: it speaks first.
+    pub fn is_opened_here(&self) -> bool {
+        self.opened
+    }
+
+    /// The key that the peer has shown itself with.
+    pub fn identity(&self) -> Key {
+        self.life.identity
     }
 
     /// Whether its connection is still there.
@@ -108,13 +123,18 @@ impl AsyncWrite for Stream {
 
 /// What a connection and its streams know of each other. Yamux does not wake a reader when we close the connection
 /// ourselves; so the streams look here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Life {
+    identity: Key,
     ended: CancellationToken,
     heard: AtomicBool,
 }
 
 impl Life {
+    fn new(identity: Key) -> Life {
+        Life { identity, ended: CancellationToken::new(), heard: AtomicBool::new(false) }
+    }
+
     /// The connection ends: so do its streams, at once.
     pub(super) fn end(&self) {
         self.ended.cancel();
@@ -179,11 +199,23 @@ impl Streams {
         self.waker.take().into_iter().for_each(Waker::wake);
     }
 
-    fn handler(&mut self, peer: &PeerId, connection: ConnectionId) -> Handler {
-        let life = Arc::new(Life::default());
+    fn handler(&mut self, peer: &PeerId, connection: ConnectionId) -> Result<Handler, ConnectionDenied> {
+        let identity = key_of(peer).ok_or_else(|| ConnectionDenied::new(NoKey))?;
+        let life = Arc::new(Life::new(identity));
         self.lives.insert(connection, life.clone());
-        Handler { life, accepts: (self.opens)(peer), ask: false, accepted: None, answer: None }
+        Ok(Handler { life, accepts: (self.opens)(peer), ask: false, accepted: None, answer: None })
     }
+}
+
+/// Why a connection is none of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("its key is no Ed25519 key")]
+struct NoKey;
+
+/// The key in a PeerId.
+fn key_of(peer: &PeerId) -> Option<Key> {
+    let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?.try_into_ed25519().ok()?;
+    Key::from_bytes(key.to_bytes()).ok()
 }
 
 impl NetworkBehaviour for Streams {
@@ -197,7 +229,7 @@ impl NetworkBehaviour for Streams {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(&peer, connection))
+        self.handler(&peer, connection)
     }
 
     fn handle_established_outbound_connection(
@@ -208,7 +240,7 @@ impl NetworkBehaviour for Streams {
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(&peer, connection))
+        self.handler(&peer, connection)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -271,7 +303,7 @@ impl ConnectionHandler for Handler {
                 self.accepted = Some(protocol);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
-                self.answer = Some(News::Opened(Stream::new(protocol, self.life.clone())));
+                self.answer = Some(News::Opened(Stream::new(protocol, self.life.clone(), true)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 self.answer = Some(News::Refused(match error {
@@ -289,7 +321,7 @@ impl ConnectionHandler for Handler {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Protocol, (), News>> {
         if let Some(substream) = self.accepted.take() {
-            let stream = Stream::new(substream, self.life.clone());
+            let stream = Stream::new(substream, self.life.clone(), false);
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(News::Accepted(stream)));
         }
         if let Some(answer) = self.answer.take() {

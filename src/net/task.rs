@@ -11,7 +11,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{self, ConnectionError, ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{self, ConnectionError, ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -24,7 +24,6 @@ use super::callers::Callers;
 use super::guest::Guest;
 use super::join::{Guests, Join, News as Arrival};
 use super::peer::{Configured, PeerEntry};
-use super::peer_link::Slot;
 use super::streams::{Event, News, Streams};
 use super::trouble::{self, cannot_listen};
 use super::{NetError, Shared, lock, transport};
@@ -56,6 +55,8 @@ pub(super) enum Command {
     SetPeers(Vec<Configured>, oneshot::Sender<()>),
     /// The guests are these now; says when done.
     SetGuests(HashMap<PeerId, Key>, oneshot::Sender<()>),
+    /// Peers, by their configured keys, may show themselves as these, the newest first; says when done.
+    SetIdentities(Vec<(PeerId, Vec<PeerId>)>, oneshot::Sender<()>),
     /// A stream is wanted.
     Open(PeerId),
     /// Close the peer's connections.
@@ -66,10 +67,10 @@ pub(super) enum Command {
 
 /// Asked in this order when a connection comes; the first refusal counts. So a stranger gets no protocol.
 #[derive(NetworkBehaviour)]
-struct Behaviour {
-    allowed: allow_block_list::Behaviour<AllowedPeers>,
+pub(super) struct Behaviour {
+    pub(super) allowed: allow_block_list::Behaviour<AllowedPeers>,
     // Before the limits: a call that is refused does not count as a pending one.
-    callers: Callers,
+    pub(super) callers: Callers,
     limits: connection_limits::Behaviour,
     ping: ping::Behaviour,
     streams: Streams,
@@ -77,11 +78,14 @@ struct Behaviour {
 }
 
 pub(super) struct Task {
-    swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
-    shared: Arc<Shared>,
-    peers: HashMap<PeerId, PeerEntry>,
-    redial: Backoff,
+    pub(super) shared: Arc<Shared>,
+    /// By their configured keys.
+    pub(super) peers: HashMap<PeerId, PeerEntry>,
+    /// Whom each shows itself as: that peer.
+    pub(super) owners: HashMap<PeerId, PeerId>,
+    pub(super) redial: Backoff,
     /// A connection that is silent for so long is dead.
     silence: Duration,
     /// Resolving names; at most one per peer and reason.
@@ -132,6 +136,7 @@ impl Task {
             commands,
             shared,
             peers: HashMap::new(),
+            owners: HashMap::new(),
             redial: Backoff::new(seconds(config.dial_min_seconds), seconds(config.dial_max_seconds)),
             // One interval, then the two that an answer may take: libp2p only reports failed pings, and on a frozen
             // peer waits 10 s more for a stream to send the next on.
@@ -240,6 +245,10 @@ impl Task {
                 self.set_guests(guests);
                 let _ = done.send(());
             }
+            Command::SetIdentities(identities, done) => {
+                identities.into_iter().for_each(|(peer, ids)| self.identify(peer, ids));
+                let _ = done.send(());
+            }
             Command::Open(peer) => self.open(peer),
             Command::Close(peer) => {
                 while let Some(connection) = self.peers.get(&peer).and_then(PeerEntry::any_connection) {
@@ -251,40 +260,6 @@ impl Task {
         }
     }
 
-    pub(super) fn set_peers(&mut self, configured: Vec<Configured>) {
-        let mut before = std::mem::take(&mut self.peers);
-        for peer in configured {
-            let id = peer.id;
-            let entry = match before.remove(&id) {
-                Some(mut entry) => {
-                    entry.reconfigure(peer);
-                    entry
-                }
-                None => {
-                    if peer.addresses.is_empty() && self.swarm.behaviour().callers.checks() {
-                        warn!(peer = %peer.name, "it has no addresses, and with net.only_peer_addresses cannot call either");
-                    }
-                    self.swarm.behaviour_mut().allowed.allow_peer(id);
-                    let opens = self.swarm.local_peer_id().to_bytes() < id.to_bytes();
-                    PeerEntry::new(peer, Slot::new(opens), self.redial.clone())
-                }
-            };
-            self.peers.insert(id, entry);
-        }
-        let slots = self.peers.values().map(|entry| (entry.configured.key, entry.slot.clone())).collect();
-        *lock(&self.shared.slots) = slots;
-        for (id, mut entry) in before {
-            while let Some(connection) = entry.any_connection() {
-                entry.disconnected(connection, "this node ends the link", Instant::now());
-            }
-            entry.slot.end();
-            self.swarm.behaviour_mut().callers.forget(&id);
-            // Closes its connections.
-            self.swarm.behaviour_mut().allowed.disallow_peer(id);
-        }
-        self.refresh();
-    }
-
     fn set_guests(&mut self, guests: HashMap<PeerId, Key>) {
         let (new, gone) = self.guests.set(guests);
         let allowed = &mut self.swarm.behaviour_mut().allowed;
@@ -293,15 +268,17 @@ impl Task {
         gone.into_iter().for_each(|id| _ = allowed.disallow_peer(id));
     }
 
-    /// Asks for a stream where one is wanted and possible.
+    /// Asks for a stream where one is wanted, possible, and ours to ask for.
     fn open(&mut self, peer: PeerId) {
-        if let Some(connection) = self.peers.get_mut(&peer).and_then(|entry| entry.takes_open(Instant::now())) {
-            self.swarm.behaviour_mut().streams.open(peer, connection);
+        let ours = *self.swarm.local_peer_id();
+        let open = self.peers.get_mut(&peer).and_then(|entry| entry.takes_open(&ours, Instant::now()));
+        if let Some((id, connection)) = open {
+            self.swarm.behaviour_mut().streams.open(id, connection);
         }
     }
 
     /// Closes a connection; its streams end now, its socket within a second.
-    fn close(&mut self, peer: PeerId, connection: ConnectionId, why: &str) {
+    pub(super) fn close(&mut self, peer: PeerId, connection: ConnectionId, why: &str) {
         if let Some(entry) = self.peers.get_mut(&peer) {
             entry.disconnected(connection, why, Instant::now());
         }
@@ -333,7 +310,7 @@ impl Task {
     }
 
     /// For the check of callers: names may mean other addresses now.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.swarm.behaviour().callers.checks() {
             let peers: Vec<PeerId> = self.peers.keys().copied().collect();
             for peer in peers {
@@ -366,7 +343,10 @@ impl Task {
             return entry.dial_failed(error, now);
         }
         // A new port for each: with the listening port's, two nodes that dial each other at once get in each other's way.
-        let options = DialOpts::peer_id(peer)
+        let Some(id) = entry.dial_as() else {
+            return entry.dial_failed("none of its keys holds any more".into(), now);
+        };
+        let options = DialOpts::peer_id(id)
             .condition(PeerCondition::Always)
             .addresses(resolved.dialable)
             .allocate_new_port()
@@ -380,7 +360,7 @@ impl Task {
         let now = Instant::now();
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Ok(_) })) => {
-                self.peers.get_mut(&peer).into_iter().for_each(|entry| entry.heard(connection, now));
+                self.entry(&peer).into_iter().for_each(|(_, entry)| entry.heard(connection, now));
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Join((id, Arrival::Opened(talk)))) => {
@@ -392,9 +372,10 @@ impl Task {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let life = self.swarm.behaviour().streams.life(connection_id);
                 // Without an entry it was removed a moment ago, and the allow list closes it.
-                if let (Some(entry), Some(life)) = (self.peers.get_mut(&peer_id), life) {
-                    entry.connected(connection_id, endpoint.get_remote_address().to_string(), life, now);
-                    self.open(peer_id);
+                if let (Some((peer, entry)), Some(life)) = (self.entry(&peer_id), life) {
+                    let remote = endpoint.get_remote_address().to_string();
+                    entry.connected(connection_id, peer_id, remote, life, now);
+                    self.open(peer);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
@@ -403,13 +384,16 @@ impl Task {
                     Some(ConnectionError::KeepAliveTimeout) => "nothing used it".into(),
                     Some(ConnectionError::IO(error)) => error.to_string(),
                 };
-                if let Some(entry) = self.peers.get_mut(&peer_id) {
+                if let Some((peer, entry)) = self.entry(&peer_id) {
                     entry.disconnected(connection_id, &why, now);
-                    self.open(peer_id);
+                    self.open(peer);
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                if let Some(entry) = self.peers.get_mut(&peer) {
+                let Some((_, entry)) = self.entry(&peer) else { return };
+                let is_its =
+                    matches!(&error, DialError::WrongPeerId { obtained, .. } if entry.redirect(*obtained, now));
+                if !is_its {
                     entry.dial_failed(trouble::dialling(&error, &entry.configured), now);
                 }
             }
@@ -434,7 +418,7 @@ impl Task {
 
     fn on_stream(&mut self, event: Event, now: Instant) {
         let Event { peer, connection, news } = event;
-        if let Some(entry) = self.peers.get_mut(&peer) {
+        if let Some((_, entry)) = self.entry(&peer) {
             match news {
                 News::Accepted(stream) => entry.accepted(connection, stream),
                 News::Opened(stream) => entry.opened(connection, stream),

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::invitations::Invitations;
+use super::keys::{self, NoticeFailed};
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
@@ -92,6 +93,23 @@ impl watch::Node for Desk {
                 return Err(text);
             }
             published.map_err(|reason| reason.to_string())
+        })
+    }
+
+    fn notice(
+        &self,
+        notice: Vec<u8>,
+        at_once: bool,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>> {
+        Box::pin(async move {
+            let peers = lock(&self.core.keys.peers).clone();
+            let noticed = keys::notice(&self.core.gate, &notice, at_once, &peers).await;
+            if let Err(NoticeFailed::Store(error)) = noticed {
+                let text = error.to_string();
+                let _ = self.core.failed.try_send(error);
+                return Err(text);
+            }
+            noticed.map_err(|reason| reason.to_string())
         })
     }
 

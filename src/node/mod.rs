@@ -6,6 +6,7 @@
 mod desk;
 mod doors;
 mod invitations;
+mod keys;
 mod newcomer;
 mod peers;
 mod roster;
@@ -31,6 +32,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
+pub use keys::{NoticeFailed, RotationStatus, Succession, notice_at_rest};
 pub use newcomer::{Change, Newcomer};
 pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};
@@ -91,6 +93,8 @@ struct Core {
     progress: watch::Sender<()>,
     /// The next peer's number among the claims.
     links: AtomicU64,
+    /// Whom peers show themselves as, and whom we are to.
+    keys: keys::Keys,
 }
 
 /// A task with its own end.
@@ -132,13 +136,15 @@ impl Node {
 
     async fn start_here(config: Config, secret: Secret) -> Result<Node, StartError> {
         let store = Store::open(&config.node.data, &config.store).await?;
-        let token_key = TokenKey::derive(secret.expose_seed());
         let secret = Arc::new(secret);
         let mut gate = Gate::new(store, settings::rules(&config, &secret.key()));
         if config.node.attest {
             gate = gate.attesting(secret.clone());
         }
         gate.recall_roster().await?;
+        gate.recall_notices().await?;
+        let tokens = TokenKey::bytes(secret.expose_seed());
+        let token_key = TokenKey::new(&tokens, &gate.keep_token_key(tokens).await?);
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
@@ -156,8 +162,8 @@ impl Node {
             instance: config.node.instance,
         };
         let progress = exchange.progress.clone();
-        let core =
-            Arc::new(Core { gate, net, exchange, sealer: sealer.into(), failed, progress, links: AtomicU64::new(1) });
+        let (sealer, links, keys) = (sealer.into(), AtomicU64::new(1), keys::Keys::default());
+        let core = Arc::new(Core { gate, net, exchange, sealer, failed, progress, links, keys });
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
         let turn = tokio::sync::Mutex::default();
@@ -185,18 +191,26 @@ impl Node {
             config,
         };
         node.apply(node.config.clone()).await?;
-        let chores = node.chores.clone().run_until_cancelled_owned(chores(node.core.clone(), node.board.clone()));
-        tokio::spawn(chores.in_current_span());
-        let notes = node.chores.clone().run_until_cancelled_owned(write_notes(node.core.clone()));
-        tokio::spawn(notes.in_current_span());
-        let guests = node.chores.clone().run_until_cancelled_owned(invitations.serve());
-        tokio::spawn(guests.in_current_span());
-        if node.config.store.purge_withdrawn {
-            let purging = node.chores.clone().run_until_cancelled_owned(keep_purged(node.core.clone()));
-            tokio::spawn(purging.in_current_span());
-        }
+        node.start_chores(invitations);
         info!(listening = ?node.core.net.listening(), "running");
         Ok(node)
+    }
+
+    /// What runs beside peers and doors until the node ends.
+    fn start_chores(&self, invitations: Arc<invitations::Invitations>) {
+        let core = &self.core;
+        self.chore(chores(core.clone(), self.board.clone()));
+        self.chore(keys::follow(core.clone()));
+        self.chore(write_notes(core.clone()));
+        self.chore(invitations.serve());
+        if self.config.store.purge_withdrawn {
+            self.chore(keep_purged(core.clone()));
+        }
+    }
+
+    fn chore<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) {
+        let work = self.chores.clone().run_until_cancelled_owned(work);
+        tokio::spawn(work.in_current_span());
     }
 
     /// Takes a changed configuration without touching what did not change. On an error everything stays as it was.
@@ -225,6 +239,7 @@ impl Node {
     }
 
     async fn apply(&mut self, config: Config) -> Result<(), StoreError> {
+        keys::set_peers(&self.core, &config).await?;
         peers::apply(&self.core, &mut self.peers, &config).await;
         self.board.show_peers(&self.peers);
         self.doors.apply(&self.core, &self.board, &config).await?;
@@ -260,6 +275,11 @@ impl Node {
     /// The log, to read.
     pub fn store(&self) -> &Store {
         self.core.gate.store()
+    }
+
+    /// To wait for the moment at which this node is to go over to its next key.
+    pub fn successor(&self) -> Succession {
+        self.core.keys.succession()
     }
 
     /// Waits until the node cannot go on; the reason is the store's.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
-use super::{Core, Running, settings};
+use super::{Core, Running, keys, settings};
 use crate::accept::Bringer;
 use crate::config::{self, Config, FirstContact};
 use crate::envelope::Name;
@@ -109,9 +109,13 @@ fn first_contact(first: FirstContact) -> From {
 
 async fn keep(core: Arc<Core>, partner: Arc<Partner>, mut link: PeerLink) {
     let peer = partner.bringer.name.clone();
-    let opens = core.sealer.secret.key() < partner.bringer.key;
     let mut said = None;
     while let Some(stream) = link.next().await {
+        if let Err(error) = keys::meet(&core, &peer, stream.identity()).await {
+            let _ = core.failed.try_send(error);
+            return;
+        }
+        let opens = stream.is_opened_here();
         let (before, begun) = (partner.traffic().links, Instant::now());
         let end = tokio::select! {
             end = core.exchange.run(stream, opens, &partner) => Some(end),

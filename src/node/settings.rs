@@ -16,7 +16,7 @@ pub(super) fn rules(config: &Config, key: &Key) -> Rules {
     Rules {
         me: config.node.name.clone(),
         key: *key,
-        origins: Origins::of(config).into(),
+        origins: Origins::configured(config).of(config.node.name.clone(), *key).into(),
         policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },

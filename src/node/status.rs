@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use tracing::info;
 
+use super::keys::RotationStatus;
 use super::peers::Peer;
 use super::{Core, lock};
-use crate::envelope::Name;
+use crate::envelope::{Key, Name};
 use crate::intelmq::TakenCounts;
 use crate::net::{Partner, PeerLink, Traffic};
 
@@ -25,6 +26,10 @@ pub struct Status {
     pub quarantined: u64,
     /// The roster that holds.
     pub roster: Option<RosterStatus>,
+    /// The rotation of this node's key that is under way.
+    pub rotation: Option<RotationStatus>,
+    /// Of whom relay.toml has an old key: that of today.
+    pub outdated: BTreeMap<Name, Key>,
     /// By peer,
     pub peers: BTreeMap<Name, PeerStatus>,
     /// by source,
@@ -168,13 +173,13 @@ impl Board {
 
     pub(super) fn status(&self) -> Status {
         let usage = self.core.gate.store().usage();
+        let rules = self.core.gate.rules();
         let shown = lock(&self.shown);
         let peers = shown.peers.iter().map(|(name, (partner, link))| {
             let state = link.state();
             let traffic = partner.traffic().clone();
             (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
         });
-        let rules = self.core.gate.rules();
         let roster = rules.origins.roster().map(|held| held.roster());
         Status {
             roster: roster.map(|roster| RosterStatus {
@@ -182,6 +187,8 @@ impl Board {
                 number: roster.number,
                 members: roster.members.len(),
             }),
+            outdated: rules.origins.outdated().into_iter().map(|(name, _, new)| (name, new)).collect(),
+            rotation: RotationStatus::of(&self.core.gate, &lock(&self.core.keys.peers)),
             head: self.core.gate.store().head(),
             entries: usage.entries,
             ids: usage.ids,

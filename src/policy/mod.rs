@@ -103,6 +103,8 @@ pub enum Reason {
     TooBig,
     /// Its origin has withdrawn it.
     Withdrawn,
+    /// It was sealed with a key that is revoked, at that time or later.
+    KeyRevoked,
     /// It withdraws an event that this node never had, or has no more: whom that one may go to cannot be told.
     NoEvent,
 }
@@ -136,6 +138,7 @@ impl Reason {
             "guessable" => Reason::Guessable(rule),
             "too-big" => Reason::TooBig,
             "withdrawn" => Reason::Withdrawn,
+            "key-revoked" => Reason::KeyRevoked,
             "no-event" => Reason::NoEvent,
             _ => Reason::Tlp(word.strip_prefix("tlp-")?.parse().ok()?),
         })
@@ -157,6 +160,7 @@ impl fmt::Display for Reason {
             Reason::Guessable(_) => f.write_str("guessable"),
             Reason::TooBig => f.write_str("too-big"),
             Reason::Withdrawn => f.write_str("withdrawn"),
+            Reason::KeyRevoked => f.write_str("key-revoked"),
             Reason::NoEvent => f.write_str("no-event"),
         }
     }

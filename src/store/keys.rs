@@ -83,6 +83,10 @@ pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
         Cursor::Noted(Reader::Door(name)) => (b'd', name.as_str().as_bytes()),
         Cursor::Roster => (b'm', &[]),
         Cursor::Invitations => (b'v', &[]),
+        Cursor::Notices => (b'k', &[]),
+        Cursor::Rotation => (b'r', &[]),
+        Cursor::Tokens => (b't', &[]),
+        Cursor::Identity(name) => (b'w', name.as_str().as_bytes()),
     };
     let mut key = vec![CURSOR, kind, bytes.len() as u8];
     key.extend_from_slice(bytes);

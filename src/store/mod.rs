@@ -339,6 +339,7 @@ pub struct Draft {
 }
 
 /// An id to remember. See [`SeenKeys`].
+#[derive(Debug, Clone, Copy)]
 pub struct Remember {
     /// Day bucket of the memory, as [`Entry::at`].
     pub at: u64,
@@ -402,9 +403,17 @@ pub enum Cursor {
     Sink(Name),
     /// How far somebody has read the log, as far as it is noted in the journal.
     Noted(Reader),
-    /// No place, but as small and as lasting: the roster that holds.
+    /// No place, but as small and as lasting: the roster that holds,
     Roster,
-    /// The same: whom an operator has invited.
+    /// the notices,
+    Notices,
+    /// how far the rotation of our own key is,
+    Rotation,
+    /// the keys that our resume tokens were made with,
+    Tokens,
+    /// the key that a peer was last met with,
+    Identity(Name),
+    /// and whom an operator has invited.
     Invitations,
 }
 

@@ -1,18 +1,25 @@
 //! Trust: whose seals are accepted, and by whose word.
 //!
-//! Owns the roster (who belongs to a network, signed by its authorities), which of two rosters holds, and the known
-//! origins that come of it and of the configuration.
+//! Owns the roster (who belongs to a network, signed by its authorities), which of two rosters holds, what keys say of
+//! themselves (notices: another one follows, it is void) and which of that counts, and the known origins that come of
+//! all this and of the configuration.
 //!
 //! Pure: no I/O, no clock. It answers by name, key and time, and must never accept anything by less than what the
 //! configuration asks for: not by fewer signatures, not by an older roster, not by a roster's own word about who its
 //! authorities are.
 
 mod changes;
+mod hear;
+mod lines;
+mod notice;
 mod origins;
 mod roster;
 mod signed;
 
 pub use changes::{Change, changes};
+pub use hear::{Heard, NoticeRefused};
+pub use lines::{MAX_NOTICES, MAX_OF_ORIGIN, Notices, Successor};
+pub use notice::{BadNotice, MAX_NOTICE, Notice, SignedNotice};
 pub use origins::{KeyStanding, Origins};
 pub use roster::{MAX_MEMBERS, Member, MemberKey, Roster, VERSION};
 pub use signed::{MAX_SIGNED, Signed};
@@ -20,6 +27,8 @@ pub use signed::{MAX_SIGNED, Signed};
 use crate::config;
 use crate::envelope::{Key, Name};
 
+#[cfg(test)]
+mod notice_tests;
 #[cfg(test)]
 mod tests;
 

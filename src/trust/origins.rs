@@ -3,10 +3,13 @@
 //! Where both know a name, the roster adds to what is configured as long as it knows the configured key too: then a
 //! member's next key is accepted without an edit, and a revoked one is refused though it is configured. A roster that
 //! does not know the configured key speaks of somebody else; it is not heard about that name, and the operator is told.
+//!
+//! Notices add to both: the keys that follow an origin's, and those that came before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::lines::{Lines, Notices, Root, Successor};
 use super::roster::{Member, MemberKey, Roster};
 use super::{Held, Trusted, Unfit};
 use crate::config::Config;
@@ -32,11 +35,17 @@ pub enum KeyStanding {
 pub struct Origins {
     /// Peers and further origins, by name,
     configured: HashMap<Name, Key>,
-    /// and by key.
+    /// and by key, ourselves among them.
     owners: HashMap<Key, Name>,
+    /// Ourselves.
+    us: Option<(Name, Key)>,
     /// Whose rosters count; none: there is none.
     trusted: Option<Trusted>,
     roster: Option<Arc<Held>>,
+    /// Whose the roster's keys are.
+    listed: Arc<HashMap<Key, Name>>,
+    notices: Arc<Notices>,
+    lines: Arc<Lines>,
 }
 
 impl Origins {
@@ -44,11 +53,19 @@ impl Origins {
     pub fn new(configured: impl Iterator<Item = (Name, Key)>, trusted: Option<Trusted>) -> Origins {
         let configured: HashMap<Name, Key> = configured.collect();
         let owners = configured.iter().map(|(name, key)| (*key, name.clone())).collect();
-        Origins { configured, owners, trusted, roster: None }
+        Origins { configured, owners, trusted, ..Origins::default() }
+    }
+
+    /// The same, of the node with this name and key.
+    #[must_use]
+    pub fn of(mut self, me: Name, key: Key) -> Origins {
+        self.owners.insert(key, me.clone());
+        self.us = Some((me, key));
+        self.lined()
     }
 
     /// Those of a node with this configuration, before any roster.
-    pub fn of(config: &Config) -> Origins {
+    pub fn configured(config: &Config) -> Origins {
         let peers = config.peers.iter().map(|peer| (peer.name.clone(), peer.key));
         let origins = config.origins.iter().map(|origin| (origin.name.clone(), origin.key));
         Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into))
@@ -72,53 +89,157 @@ impl Origins {
             by if by == trusted => roster.clone(),
             _ => Held::open(roster.signed.clone(), trusted)?.into(),
         };
-        Ok(Origins { roster: Some(roster), ..self })
+        let listed = roster.roster().members.iter();
+        let listed = listed.flat_map(|member| member.keys.iter().map(|held| (held.key, member.name.clone()))).collect();
+        Ok(Origins { roster: Some(roster), listed: Arc::new(listed), ..self }.lined())
+    }
+
+    /// The same with these notices.
+    #[must_use]
+    pub fn noticing(self, notices: Arc<Notices>) -> Origins {
+        Origins { notices, ..self }.lined()
+    }
+
+    /// The notices that are held, in the order in which they were taken.
+    pub fn notices(&self) -> &Arc<Notices> {
+        &self.notices
+    }
+
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// What these notices would say here.
+    pub(super) fn lines_of(&self, notices: &Notices) -> Lines {
+        Lines::new(notices, |origin| self.root(origin))
+    }
+
+    fn lined(self) -> Origins {
+        let lines = Arc::new(self.lines_of(&self.notices));
+        Origins { lines, ..self }
+    }
+
+    /// What is known of an origin without notices.
+    fn root<'a>(&'a self, origin: &Name) -> Root<'a> {
+        let member = self.member(origin);
+        let (of, void) = (origin.clone(), |held: &&MemberKey| held.revoked.is_some());
+        let listed = member.into_iter().flat_map(|member| self.keys_of(member));
+        Root {
+            keys: self.ours(origin).into_iter().copied().chain(listed.clone().map(|held| held.key)).collect(),
+            void: listed.filter(void).map(|held| held.key).collect(),
+            foreign: Box::new(move |key| {
+                [self.owners.get(key), self.listed.get(key)].into_iter().flatten().any(|owner| *owner != of)
+            }),
+        }
+    }
+
+    /// The key that relay.toml has for this name, or our own.
+    fn ours(&self, origin: &Name) -> Option<&Key> {
+        self.us.as_ref().filter(|(me, _)| me == origin).map(|(_, key)| key).or_else(|| self.configured.get(origin))
+    }
+
+    /// Whether anything is known of this origin.
+    pub fn knows(&self, origin: &Name) -> bool {
+        self.keys(origin).next().is_some()
     }
 
     /// How this key stands for this origin, for what it sealed at this time (ms since 1970).
     pub fn ask(&self, origin: &Name, key: &Key, time: u64) -> KeyStanding {
-        let configured = self.configured.get(origin);
-        let member = self.member(origin);
-        match member.and_then(|member| self.keys_of(member).find(|held| held.key == *key)) {
-            Some(held) => match held.revoked {
-                Some(from) if held.is_revoked(time) => KeyStanding::Revoked(from),
-                _ if configured == Some(key) || held.holds(time) => KeyStanding::Good,
-                _ => KeyStanding::NotThen,
-            },
-            None if configured == Some(key) => KeyStanding::Good,
-            None => self.keys(origin).next().map_or(KeyStanding::Unknown, |known| KeyStanding::Other(*known)),
+        let configured = self.ours(origin);
+        let listed = self.member(origin).and_then(|member| self.keys_of(member).find(|held| held.key == *key));
+        if listed.is_none() && configured != Some(key) && !self.lines.keys(origin).contains(key) {
+            return self.keys(origin).next().map_or(KeyStanding::Unknown, |known| KeyStanding::Other(*known));
         }
+        let void = [listed.and_then(|held| held.revoked), self.lines.revoked(key)].into_iter().flatten().min();
+        if let Some(from) = void.filter(|from| *from <= time) {
+            return KeyStanding::Revoked(from);
+        }
+        // The key itself has said so: whoever still has it configured has not heard.
+        let over = self.lines.next(key).and_then(|next| next.until).is_some_and(|until| until <= time);
+        let holds = configured == Some(key) || listed.is_none_or(|held| held.holds(time));
+        if holds && !over { KeyStanding::Good } else { KeyStanding::NotThen }
     }
 
     /// The keys of this origin, also those of the past, the configured one first. None: it is not known.
     pub fn keys(&self, origin: &Name) -> impl Iterator<Item = &Key> {
-        let configured = self.configured.get(origin);
-        let member = self.member(origin).into_iter().flat_map(|member| self.keys_of(member));
-        configured.into_iter().chain(member.map(|held| &held.key).filter(move |key| Some(*key) != configured))
+        let configured = self.ours(origin);
+        let member = self.member(origin);
+        let listed = member.into_iter().flat_map(|member| self.keys_of(member)).map(|held| &held.key);
+        let is_listed = move |key: &Key| member.is_some_and(|member| member.keys.iter().any(|held| held.key == *key));
+        let told = self.lines.keys(origin).iter().filter(move |key| !is_listed(key));
+        configured.into_iter().chain(listed.chain(told).filter(move |key| Some(*key) != configured))
     }
 
     /// Every key of every origin.
     pub fn all_keys(&self) -> impl Iterator<Item = &Key> {
         let members = self.roster.iter().flat_map(|roster| &roster.roster().members);
-        self.configured.values().chain(members.flat_map(|member| &member.keys).map(|held| &held.key))
+        let listed = members.flat_map(|member| &member.keys).map(|held| &held.key);
+        self.configured.values().chain(listed).chain(self.lines.all_keys())
+    }
+
+    /// The keys that a node of this name may show itself with at this time, the newest first: whoever has used one is not
+    /// met with an older one again.
+    pub fn identities(&self, name: &Name, time: u64) -> Vec<Key> {
+        let listed = self.member(name).into_iter().flat_map(|member| self.keys_of(member)).map(|held| held.key);
+        let mut found: Vec<Key> = Vec::new();
+        for root in listed.chain(self.ours(name).copied()) {
+            let mut line: Vec<Key> = self.lines.successors(&root).collect();
+            line.reverse();
+            line.push(root);
+            line.extend(self.lines.ancestors(&root));
+            for key in line {
+                if !found.contains(&key) && self.ask(name, &key, time) == KeyStanding::Good {
+                    found.push(key);
+                }
+            }
+        }
+        found
+    }
+
+    /// The keys that this one follows, by notices that count.
+    pub fn ancestors(&self, key: &Key) -> impl Iterator<Item = Key> {
+        self.lines.ancestors(key)
+    }
+
+    /// The last of those that follow this key, or itself.
+    pub fn newest(&self, key: &Key) -> Key {
+        self.lines.successors(key).last().unwrap_or(*key)
+    }
+
+    /// What follows this key, by a notice that counts.
+    pub fn successor(&self, key: &Key) -> Option<Successor> {
+        self.lines.next(key)
+    }
+
+    /// From when on this key is void, by its own word.
+    pub fn revoked(&self, key: &Key) -> Option<u64> {
+        self.lines.revoked(key)
+    }
+
+    /// Whom relay.toml has with a key that another one has followed, that one last: it should have that.
+    pub fn outdated(&self) -> Vec<(Name, Key, Key)> {
+        let newest = |(name, key): (&Name, &Key)| Some((name.clone(), *key, self.lines.successors(key).last()?));
+        let mut found: Vec<_> = self.configured.iter().filter_map(newest).collect();
+        found.sort();
+        found
     }
 
     /// What the roster says of this name, if it speaks of the same node as the configuration.
     fn member(&self, name: &Name) -> Option<&Member> {
         let member = self.roster.as_ref()?.roster().member(name)?;
         let same = |key: &Key| member.keys.iter().any(|held| held.key == *key);
-        self.configured.get(name).is_none_or(same).then_some(member)
+        self.ours(name).is_none_or(same).then_some(member)
     }
 
     /// A key that the configuration gives to another name is that one's.
-    fn keys_of<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = &'a MemberKey> {
+    fn keys_of<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = &'a MemberKey> + Clone {
         member.keys.iter().filter(|held| self.owners.get(&held.key).is_none_or(|owner| *owner == member.name))
     }
 
     /// Where roster and configuration say different things, and what holds, for a person. `me` is this node.
     pub fn contradictions(&self, me: &Name, my_key: &Key) -> Vec<String> {
         let Some(held) = &self.roster else { return Vec::new() };
-        let mut found = about_us(held.roster(), me, my_key);
+        let mut found = about_us(held.roster(), me, my_key, &self.lines.ancestors(my_key).collect::<Vec<_>>());
         for member in &held.roster().members {
             let name = &member.name;
             if let Some(configured) = self.configured.get(name) {
@@ -150,10 +271,14 @@ impl Origins {
     }
 }
 
-fn about_us(roster: &Roster, me: &Name, my_key: &Key) -> Vec<String> {
+fn about_us(roster: &Roster, me: &Name, my_key: &Key, before: &[Key]) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(us) = roster.member(me) {
+        let good = |held: &&MemberKey| before.contains(&held.key) && held.revoked.is_none();
         match us.keys.iter().find(|held| held.key == *my_key) {
+            None if us.keys.iter().any(|held| good(&held)) => found.push(format!(
+                "the roster has an old key of this node, and nodes know by its notice that {my_key} follows: tell its authorities"
+            )),
             None => found.push(format!(
                 "the roster knows this node with another key ({}): nodes that go by it refuse our events; tell its \
                  authorities our key, {my_key}",

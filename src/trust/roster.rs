@@ -217,7 +217,7 @@ const SMALL: [[u8; 32]; 2] = [
 ];
 
 /// Below p = 2^255 - 19, and none of the points of small order.
-fn is_x25519(key: &[u8; 32]) -> bool {
+pub(super) fn is_x25519(key: &[u8; 32]) -> bool {
     let rest_is = |from: usize, byte: u8| key[from..31].iter().all(|b| *b == byte);
     // p - 1 is of small order too.
     let high = key[31] > 0x7f || (key[31] == 0x7f && rest_is(1, 0xff) && key[0] >= 0xec);

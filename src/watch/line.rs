@@ -32,11 +32,12 @@ fn one(entry: &Entry, withdrawn: bool, known: &Known) -> String {
         hidden => format!(", {hidden} hidden"),
     };
     let withdrawn = if withdrawn { ", withdrawn" } else { "" };
+    let void = if known.is_void(header) { ", key-revoked" } else { "" };
     let relations: String = relations(entry).map(|(word, id)| format!(", {word} {id}")).collect();
     let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
     let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
     clean(&format!(
-        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{relations})",
+        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{void}{relations})",
         entry.seq,
         time(entry.at),
         CyCat(header),
@@ -74,6 +75,9 @@ fn full(entry: &Entry, withdrawn: bool, known: &Known) -> Vec<String> {
     ]);
     if withdrawn {
         lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
+    }
+    if known.is_void(header) {
+        lines.push("key-revoked  its key was void by then: it is not delivered, nor given to anybody".into());
     }
     lines.extend(relations(entry).map(|(word, id)| format!("{word:<9} {id}")));
     if !header.to.is_empty() {

@@ -58,6 +58,14 @@ pub trait Node: Send + Sync + 'static {
     /// Takes a signed roster, whose bytes these are; what follows, a line each, or why not, for a person.
     fn publish(&self, roster: Vec<u8>) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
 
+    /// Takes a signed notice, whose bytes these are; with `at_once`, this node goes over to its next key without waiting.
+    /// What follows, a line each, or why not, for a person.
+    fn notice(
+        &self,
+        notice: Vec<u8>,
+        at_once: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + '_>>;
+
     /// Withdraws an event; what follows, or why not, for a person.
     fn recall<'a>(&'a self, recall: &'a Recall) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
@@ -202,7 +210,13 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
     // The store says nothing about it, and a node that starts just now must not find it in use.
     let asks_a_node = matches!(
         question.ask,
-        Ask::Status | Ask::Resend { .. } | Ask::Publish(_) | Ask::Recall(_) | Ask::Invite(_) | Ask::Reload
+        Ask::Status
+            | Ask::Resend { .. }
+            | Ask::Publish(_)
+            | Ask::Notice { .. }
+            | Ask::Recall(_)
+            | Ask::Invite(_)
+            | Ask::Reload
     );
     if asks_a_node {
         return Err(question::NOT_RUNNING.into());

@@ -66,6 +66,13 @@ pub enum Ask {
     Roster,
     /// A signed roster, in base64, is to hold.
     Publish(String),
+    /// What a key says about itself.
+    Notice {
+        /// Signed, in base64.
+        notice: String,
+        /// This node's own next key is to be used without waiting for anybody.
+        at_once: bool,
+    },
     /// An event of our own no longer holds.
     Recall(Recall),
     /// Something about invitations.
@@ -258,7 +265,16 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             Ok(None) => Ok(()),
             Err(error) => say(out, '!', &error.to_string()).await,
         },
-        Ask::Publish(roster) => publish(roster, node, out).await,
+        Ask::Publish(roster) => {
+            let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
+            let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
+            tell(node.publish(roster).await, out).await
+        }
+        Ask::Notice { notice, at_once } => {
+            let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
+            let Ok(notice) = BASE64.decode(notice) else { return say(out, '!', "the notice is not base64").await };
+            tell(node.notice(notice, *at_once).await, out).await
+        }
         Ask::Recall(recall) => match node {
             Some(node) => {
                 tell(node.recall(recall).await.map(|done| done.lines().map(str::to_owned).collect()), out).await
@@ -274,16 +290,10 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             None => say(out, '!', NOT_RUNNING).await,
         },
         Ask::Why { id, peer, file } => {
-            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers };
+            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers, known: asked.known() };
             explain(&why, question.form, out).await
         }
     }
-}
-
-async fn publish<W: AsyncWrite + Unpin>(roster: &str, node: Option<&dyn Node>, out: &mut W) -> io::Result<()> {
-    let Some(node) = node else { return say(out, '!', NOT_RUNNING).await };
-    let Ok(roster) = BASE64.decode(roster) else { return say(out, '!', "the roster is not base64").await };
-    tell(node.publish(roster).await, out).await
 }
 
 /// What the node has done, a line each, or why not.

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::envelope::{Attestation, Hop, Name, rfc3339};
+use crate::envelope::{Attestation, Header, Hop, Name, rfc3339};
 use crate::store::{Cursor, Entry, Store, StoreError};
 use crate::trust::{Held, KeyStanding, Origins, Signed};
 
-/// By whose keys hops are verified.
+/// By whose keys hops are verified, and events are void.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// This node.
@@ -23,12 +23,19 @@ pub struct Known {
 impl Known {
     /// What a node knows that does not run: by its configuration, and the roster of its store.
     pub(super) async fn at_rest(config: &Config, store: &Store) -> Result<Known, StoreError> {
-        let origins = Origins::of(config);
+        let origins = Origins::configured(config);
         let roster = store.cursor(&Cursor::Roster).await?.and_then(|bytes| Signed::decode(&bytes).ok());
         // One that is not vouched for does not hold when the node runs either.
         let held = roster.zip(origins.trusted()).and_then(|(signed, trusted)| Held::open(signed, trusted).ok());
         let with = held.map(Arc::new).and_then(|held| origins.clone().with(&held).ok());
         Ok(Known { me: config.node.name.clone(), origins: with.unwrap_or(origins).into() })
+    }
+}
+
+impl Known {
+    /// Whether what has this header is sealed by a key that was revoked by then.
+    pub(super) fn is_void(&self, header: &Header) -> bool {
+        matches!(self.origins.ask(&header.origin, &header.key, header.time), KeyStanding::Revoked(_))
     }
 }
 

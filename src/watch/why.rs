@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Node;
 use super::line::clean;
+use super::way::Known;
 use crate::envelope::{CyCat, Name, rfc3339};
 use crate::link::Verdict;
 use crate::policy::{Reason, RuleId};
@@ -30,6 +31,8 @@ pub(super) struct Why<'a> {
     pub(super) node: Option<&'a dyn Node>,
     /// Who reads, where no node runs that could say so.
     pub(super) readers: &'a [Reader],
+    /// By whose keys events are void.
+    pub(super) known: Known,
 }
 
 /// What became of one entry for one reader, or of what has no entry.
@@ -299,13 +302,18 @@ impl Why<'_> {
         self.store.is_withdrawn(&header.key, header.id)
     }
 
+    fn is_void(&self, entry: &Entry) -> bool {
+        self.known.is_void(entry.envelope.header())
+    }
+
     fn headline(&self, entry: &Entry) -> String {
         let header = entry.envelope.header();
         let from = entry.from.as_ref().map_or("our own IntelMQ".into(), |peer| format!("peer {peer}"));
         let fuller = if entry.completes { ", a fuller copy" } else { "" };
         let withdrawn = if self.is_withdrawn(entry) { ", withdrawn" } else { "" };
+        let void = if self.is_void(entry) { ", key-revoked" } else { "" };
         let (number, id) = (entry.seq, CyCat(header));
-        clean(&format!("{id} number {number}{fuller}{withdrawn}, stored {} from {from}", rfc3339(entry.at)))
+        clean(&format!("{id} number {number}{fuller}{withdrawn}{void}, stored {} from {from}", rfc3339(entry.at)))
     }
 
     fn rule(&self, rule: &RuleId) -> String {
@@ -327,6 +335,7 @@ impl Why<'_> {
             ("from", json!(entry.and_then(|entry| entry.from.as_ref()))),
             ("completes", json!(entry.map(|entry| entry.completes))),
             ("withdrawn", json!(entry.filter(|entry| self.is_withdrawn(entry)).map(|_| true))),
+            ("key_revoked", json!(entry.filter(|entry| self.is_void(entry)).map(|_| true))),
             ("reader", json!(kind)),
             ("name", json!(reader.name())),
             ("fate", json!(told.fate)),
@@ -387,5 +396,6 @@ fn part_of(part: Part) -> (&'static str, &'static str) {
         Part::Withdrawals => ("withdrawals", "`withdrawals` of its events is \"none\""),
         Part::NotGiven => ("not-given", "it withdraws an event that this door has not given"),
         Part::Withdrawn => ("withdrawn", "its origin has withdrawn it"),
+        Part::KeyRevoked => ("key-revoked", "it was sealed with a key that is revoked for that time"),
     }
 }

@@ -143,7 +143,7 @@ impl Hand {
                     assert_eq!(done.no, self.no);
                     return Some((answers, done.verdicts));
                 }
-                Frame::Beat(_) | Frame::Have(_) | Frame::Roster(_) => {}
+                Frame::Beat(_) | Frame::Have(_) | Frame::Roster(_) | Frame::Notices(_) => {}
                 Frame::Batch(batch) => {
                     let count = batch.offers.len() + usize::from(!batch.whole.is_empty());
                     let verdicts = vec![Verdict::Accepted; count];

@@ -685,12 +685,14 @@ pub fn frames() -> Vec<Vector> {
         ("have-none", frame(9, &map(vec![("number", Number(0))]))),
         ("have", frame(9, &map(vec![("number", Number(8)), ("network", text("certs")), ("digest", bytes([4; 32]))]))),
         ("roster", frame(10, &bytes([5; 64]))),
+        ("notices", frame(11, &List(vec![bytes([5; 64]), bytes([6; 64])]))),
     ];
     let content = "does not decode";
     let one_more = [frame(8, &map(vec![("token", token())]))[1..].to_vec(), vec![0]].concat();
     let bad = [
         ("no-kind", vec![0], "whose length is no varint"),
-        ("kind-unknown", frame(11, &Null), "unknown kind 11"),
+        ("kind-unknown", frame(99, &Null), "unknown kind 99"),
+        ("notices-of-no-bytes", frame(11, &List(vec![Number(5)])), content),
         ("cut", frame(2, &text("who"))[..4].to_vec(), "more bytes are needed"),
         ("trailing-byte", lengthened(&one_more), content),
         ("length-over-the-limit", vec![0x81, 0x80, 0x80, 0x02], "limits.frame_bytes"),
@@ -854,5 +856,77 @@ pub fn rosters() -> Vec<Vector> {
     add("a control character", "control characters", member_with(vec![("contact", text("a\nb"))]));
     add("no reversed name", "reversed name", member_with(vec![("rdns", text("AT.cert"))]));
     add("a label of 64", "reversed name", member_with(vec![("rdns", text(&"a".repeat(64)))]));
+    made
+}
+
+// ---- Notices --------------------------------------------------------------------------------------------------------
+
+fn notice(more: Members) -> Vec<u8> {
+    let head =
+        vec![("v", Number(1)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(1_795_514_400_000))];
+    map([head, more].concat()).encode()
+}
+
+fn signed_notice(content: &[u8], by: u8, next: Option<u8>) -> Vec<u8> {
+    let sign = |n: u8| bytes(authority(n).sign(&[&b"intelmq-relay/1 notice"[..], content].concat()).to_bytes());
+    List(vec![bytes(content), sign(by), next.map_or(Null, sign)]).encode()
+}
+
+/// Of the origin cert-at, whose key has the seed 1 (32 times that byte); the key that is to follow has the seed 2.
+pub fn notices() -> Vec<Vector> {
+    let mut made = Vec::new();
+    let mut add = |name: &str, expect: &str, bytes: Vec<u8>| {
+        made.push(vector(name, bytes, expect));
+    };
+    let until = || ("until", Number(1_798_106_400_000));
+    let revoked = || ("revoked", Number(1_795_514_400_000));
+    let next = || ("next", public(2));
+    let good = notice(vec![next(), until()]);
+    let void = notice(vec![revoked()]);
+    let both = |more: Members| signed_notice(&notice(more), 1, Some(2));
+    let alone = |more: Members| signed_notice(&notice(more), 1, None);
+    add("another key follows", "ok", signed_notice(&good, 1, Some(2)));
+    add("with a key to encrypt to", "ok", both(vec![next(), until(), ("encryption", bytes([9; 32]))]));
+    add("revoked", "ok", signed_notice(&void, 1, None));
+    add("revoked, always", "ok", alone(vec![("revoked", Number(0))]));
+    add("revoked, and only this key follows", "ok", both(vec![next(), revoked()]));
+    add("the next key has not signed", "its next key has not signed", signed_notice(&good, 1, None));
+    add("somebody else has signed for the next key", "is not over this notice", signed_notice(&good, 1, Some(3)));
+    add("somebody else has signed for the key", "is not over this notice", signed_notice(&good, 3, Some(2)));
+    add("a signature of no next key", "names no next key", signed_notice(&void, 1, Some(2)));
+    let as_seal = bytes(authority(1).sign(&[&b"intelmq-relay/1 seal"[..], &void].concat()).to_bytes());
+    add("signed as a seal", "is not over this notice", List(vec![bytes(&void), as_seal, Null]).encode());
+    let as_roster = bytes(authority(1).sign(&[&b"intelmq-relay/1 roster"[..], &void].concat()).to_bytes());
+    add("signed as a roster", "is not over this notice", List(vec![bytes(&void), as_roster, Null]).encode());
+    add("neither a next key nor a revocation", "names a next key and a time", alone(vec![]));
+    add("a next key without a time", "names a next key and a time", both(vec![next()]));
+    add("a time without a next key", "names a next key and a time", alone(vec![until()]));
+    add("a succession that revokes", "names a next key and a time", both(vec![next(), until(), revoked()]));
+    add(
+        "a key that follows itself",
+        "follows itself",
+        signed_notice(&notice(vec![("next", public(1)), until()]), 1, Some(1)),
+    );
+    add("a next key of small order", "not a canonical", both(vec![("next", bytes([0; 32])), until()]));
+    add(
+        "a key to encrypt to, of nobody",
+        "goes with a next key",
+        alone(vec![revoked(), ("encryption", bytes([9; 32]))]),
+    );
+    let small = ("encryption", bytes([0; 32]));
+    add("a key to encrypt to, of small order", "X25519", both(vec![next(), until(), small]));
+    add("an unknown key", "not its CBOR", alone(vec![revoked(), ("note", text("x"))]));
+    add("keys in another order", "one form", both(vec![until(), next()]));
+    let other =
+        map(vec![("v", Number(2)), ("origin", text("cert-at")), ("key", public(1)), ("time", Number(0)), revoked()]);
+    add("another version", "version 2", signed_notice(&other.encode(), 1, None));
+    add("a byte behind it", "not its CBOR", [signed_notice(&void, 1, None), vec![0]].concat());
+    add("a byte behind the content", "not its CBOR", signed_notice(&[void.clone(), vec![0]].concat(), 1, None));
+    let at = void.windows(2).position(|part| part == b"\x61v").unwrap() + 2;
+    let longer = [&void[..at], &[0x18, 1], &void[at + 1..]].concat();
+    add("a number longer than it must be", "one form", signed_notice(&longer, 1, None));
+    let two = List(vec![bytes(&void), bytes(authority(1).sign(&void).to_bytes())]).encode();
+    add("two parts", "not its CBOR", two);
+    add("too long", "at most 1024", vec![0; 1025]);
     made
 }

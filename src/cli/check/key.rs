@@ -8,6 +8,26 @@ use crate::config::{Config, StoredKey};
 use crate::envelope::Secret;
 use crate::watch::socket;
 
+/// Of whom relay.toml has an old key, as the running node says, and how far its own rotation is.
+pub(super) fn outdated(status: &serde_json::Value) -> Vec<Finding> {
+    let names = status["outdated"].as_object().into_iter().flatten();
+    let mut found: Vec<Finding> = names
+        .map(|(name, key)| {
+            let key = key.as_str().unwrap_or_default();
+            let text = format!("relay.toml has an old key of it; it works, since this node was told of the next\n  write there: key = \"{key}\"");
+            Finding::note(format!("key of {name}"), text)
+        })
+        .collect();
+    if let Some(next) = status["rotation"]["next"].as_str() {
+        let waits: Vec<&str> =
+            status["rotation"]["waits_for"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+        let text =
+            format!("{next} is to follow, and is used when all peers know of it\n  waiting for: {}", waits.join(", "));
+        found.push(Finding::note("rotation of this node's key", text));
+    }
+    found
+}
+
 /// Says what there is to say; returns the secret if it can be had. Nobody is asked for a passphrase unless peers must be
 /// called, since no node runs that could tell how their links stand.
 pub(super) fn look(options: &Options, config: &Config, findings: &mut Vec<Finding>) -> Option<Secret> {

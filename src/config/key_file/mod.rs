@@ -7,10 +7,12 @@
 mod command;
 mod encrypted;
 mod passphrase;
+mod succession;
 mod text;
 
 pub use command::KeyCommandError;
 pub use passphrase::{Passphrase, PassphraseError};
+pub use succession::{former_key_files, has_next_key, make_next_key_file, next_key_file, succeed_key_file};
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};

@@ -46,6 +46,11 @@ impl Passphrase {
         Passphrase(text.to_owned().into())
     }
 
+    /// The same once more: a node's next key has the passphrase of the one of now.
+    pub fn again(&self) -> Passphrase {
+        Passphrase(self.0.clone())
+    }
+
     /// The one line of a file that nobody else can read.
     pub fn read(file: &Path) -> Result<Passphrase, PassphraseError> {
         let failed = |source| PassphraseError::Io { file: file.to_owned(), source };

@@ -103,6 +103,8 @@ pub enum Part {
     NotGiven,
     /// Its origin has withdrawn it.
     Withdrawn,
+    /// It was sealed with a key that is revoked.
+    KeyRevoked,
 }
 
 /// A note on entries with numbers in a row.

@@ -1,0 +1,304 @@
+//! Which notices count, whatever comes in whatever order, and what follows.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::envelope::Secret;
+
+const OVERLAP: u64 = 1000;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn secret(n: u8) -> Secret {
+    Secret::from_seed(&[n; 32])
+}
+
+fn key(n: u8) -> Key {
+    secret(n).key()
+}
+
+fn succession(origin: &str, old: u8, next: u8, until: u64) -> SignedNotice {
+    let notice = Notice::succession(&name(origin), key(old), key(next), until, 500);
+    SignedNotice::sign(notice, &secret(old), Some(&secret(next))).unwrap()
+}
+
+fn revocation(origin: &str, old: u8, from: u64, next: Option<u8>) -> SignedNotice {
+    let notice = Notice::revocation(&name(origin), key(old), from, next.map(key), 500);
+    SignedNotice::sign(notice, &secret(old), next.map(secret).as_ref()).unwrap()
+}
+
+/// cert-at is configured with 1, cert-ee with 11; we are "me", with 21.
+fn origins() -> Origins {
+    let configured = [(name("cert-at"), key(1)), (name("cert-ee"), key(11))];
+    Origins::new(configured.into_iter(), Some(trusted())).of(name("me"), key(21))
+}
+
+fn trusted() -> Trusted {
+    Trusted { authorities: vec![key(101)], threshold: 1 }
+}
+
+fn hear(origins: &mut Origins, notice: &SignedNotice) -> Result<bool, NoticeRefused> {
+    match origins.hear(notice.bytes())? {
+        Heard::New(_, notices) => {
+            *origins = origins.clone().noticing(notices);
+            Ok(true)
+        }
+        Heard::Same => Ok(false),
+        Heard::Stranger => panic!("a stranger's"),
+    }
+}
+
+fn member(text: &str, keys: &[(u8, Option<u64>)]) -> Member {
+    let held =
+        |(n, revoked): &(u8, Option<u64>)| MemberKey { key: key(*n), from: None, until: None, revoked: *revoked };
+    let keys = keys.iter().map(held).collect();
+    Member { name: name(text), keys, org: None, rdns: None, contact: None, encryption: None }
+}
+
+fn roster(members: Vec<Member>) -> Arc<Held> {
+    let roster = Roster {
+        v: VERSION,
+        network: name("certs"),
+        number: 1,
+        issued: 0,
+        authorities: vec![key(101)],
+        threshold: 1,
+        members,
+    };
+    let mut signed = Signed::unsigned(&roster).unwrap();
+    signed.sign(&secret(101));
+    Held::open(signed, &trusted()).unwrap().into()
+}
+
+use KeyStanding::{Good, NotThen, Other, Revoked};
+
+#[test]
+fn the_next_key_is_the_origins_and_the_old_one_ends() {
+    let mut origins = origins();
+    assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(false));
+    let at = name("cert-at");
+    for (n, time, expected) in
+        [(1, 999, Good), (1, 1000, NotThen), (2, 0, Good), (2, 5000, Good), (3, 0, Other(key(1)))]
+    {
+        assert_eq!(origins.ask(&at, &key(n), time), expected, "{n} at {time}");
+    }
+    assert_eq!(origins.keys(&at).collect::<Vec<_>>(), [&key(1), &key(2)]);
+    assert_eq!(origins.identities(&at, 0), [key(2), key(1)]);
+    assert_eq!(origins.identities(&at, 1000), [key(2)]);
+    // On and on.
+    assert_eq!(hear(&mut origins, &succession("cert-at", 2, 3, 2 * OVERLAP)), Ok(true));
+    assert_eq!(origins.identities(&at, 0), [key(3), key(2), key(1)]);
+    assert_eq!(origins.ancestors(&key(3)).collect::<Vec<_>>(), [key(2), key(1)]);
+    assert_eq!(origins.outdated(), [(at.clone(), key(1), key(3))]);
+    assert!(origins.all_keys().any(|known| *known == key(3)));
+}
+
+#[test]
+fn whoever_has_the_new_key_configured_knows_the_old_one_too() {
+    let notice = succession("cert-at", 1, 2, OVERLAP);
+    let configured = [(name("cert-at"), key(2))];
+    let mut origins = Origins::new(configured.into_iter(), None);
+    assert_eq!(hear(&mut origins, &notice), Ok(true));
+    let at = name("cert-at");
+    assert_eq!((origins.ask(&at, &key(1), 999), origins.ask(&at, &key(1), 1000)), (Good, NotThen));
+    assert_eq!(origins.outdated(), []);
+    // The configuration is asked first: what another one held before does not stand in its way.
+    let mut thief = self::origins();
+    assert_eq!(hear(&mut thief, &succession("cert-at", 1, 66, OVERLAP)), Ok(true));
+    let corrected = [(name("cert-at"), key(2))];
+    let mut origins = Origins::new(corrected.into_iter(), None).noticing(thief.notices().clone());
+    assert_eq!(origins.ask(&at, &key(66), 0), Other(key(2)));
+    assert_eq!(hear(&mut origins, &notice), Ok(true));
+    assert_eq!((origins.ask(&at, &key(66), 0), origins.ask(&at, &key(1), 0)), (Other(key(2)), Good));
+}
+
+#[test]
+fn our_own_line_is_known() {
+    let notice = succession("me", 20, 21, OVERLAP);
+    let mut after = origins();
+    assert_eq!(hear(&mut after, &notice), Ok(true));
+    assert_eq!(after.ancestors(&key(21)).collect::<Vec<_>>(), [key(20)]);
+    let mut before = Origins::default().of(name("me"), key(20));
+    assert_eq!(hear(&mut before, &notice), Ok(true));
+    assert_eq!(before.successor(&key(20)), Some(Successor { key: key(21), until: Some(OVERLAP) }));
+}
+
+#[test]
+fn the_first_successor_is_the_only_one() {
+    let (one, other) = (succession("cert-at", 1, 2, OVERLAP), succession("cert-at", 1, 66, OVERLAP));
+    let mut origins = origins();
+    assert_eq!(hear(&mut origins, &one), Ok(true));
+    let refused = hear(&mut origins, &other).unwrap_err();
+    let split = NoticeRefused::Split { origin: name("cert-at"), key: key(1), held: key(2), other: key(66) };
+    assert_eq!(refused, split);
+    let said = refused.to_string();
+    assert!(said.contains(&key(2).to_string()) && said.contains(&key(66).to_string()), "{said}");
+    // Nor by a revocation that names another, which makes it void all the same.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, Some(66))), Ok(true));
+    let at = name("cert-at");
+    let stands = |n, time| origins.ask(&at, &key(n), time);
+    assert_eq!(
+        (stands(1, 299), stands(1, 300), stands(2, 300), stands(66, 0)),
+        (Good, Revoked(300), Good, Other(key(1)))
+    );
+}
+
+#[test]
+fn of_a_revoked_key_no_other_follows_but_the_one_that_it_names() {
+    let at = name("cert-at");
+    let next = succession("cert-at", 1, 2, OVERLAP);
+    let mut origins = self::origins();
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, None)), Ok(true));
+    assert!(matches!(hear(&mut origins, &next), Err(NoticeRefused::Void { .. })));
+    // Not either by saying it again, and earlier.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 200, Some(66))), Ok(true));
+    assert_eq!((origins.ask(&at, &key(1), 200), origins.ask(&at, &key(66), 0)), (Revoked(200), Other(key(1))));
+    // It is never taken back.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 400, None)), Ok(false));
+    assert_eq!(origins.ask(&at, &key(1), 250), Revoked(200));
+
+    for order in [[0, 1], [1, 0]] {
+        let both = [revocation("cert-at", 1, 300, Some(2)), next.clone()];
+        let mut origins = self::origins();
+        for i in order {
+            assert!(hear(&mut origins, &both[i]).is_ok());
+        }
+        assert_eq!((origins.ask(&at, &key(1), 300), origins.ask(&at, &key(2), 300)), (Revoked(300), Good));
+        assert_eq!(origins.identities(&at, 300), [key(2)]);
+    }
+}
+
+#[test]
+fn what_the_roster_revokes_has_no_say() {
+    let (at, next) = (name("cert-at"), succession("cert-at", 1, 66, OVERLAP));
+    // The thief's notice comes before or after the roster: nobody goes by it.
+    let lost = roster(vec![member("cert-at", &[(2, None), (1, Some(0))])]);
+    let mut before = origins();
+    assert_eq!(hear(&mut before, &next), Ok(true));
+    assert_eq!(before.ask(&at, &key(66), 0), Good);
+    let before = before.with(&lost).unwrap();
+    let after = origins().with(&lost).unwrap();
+    assert_eq!(after.hear(next.bytes()), Ok(Heard::Stranger));
+    for origins in [&before, &after] {
+        let stands = |n| origins.ask(&at, &key(n), 0);
+        assert_eq!((stands(1), stands(2), stands(66)), (Revoked(0), Good, Other(key(1))));
+        assert_eq!(origins.identities(&at, 0), [key(2)]);
+    }
+    // But for what the roster says itself: then it tells of the line.
+    let mut named = origins().with(&lost).unwrap();
+    assert_eq!(hear(&mut named, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    assert_eq!(named.ancestors(&key(2)).collect::<Vec<_>>(), [key(1)]);
+}
+
+#[test]
+fn of_members_of_the_roster_too() {
+    let listed = roster(vec![member("cert-fi", &[(31, None)]), member("cert-gr", &[(41, None)])]);
+    let mut origins = origins();
+    let fi = succession("cert-fi", 31, 32, OVERLAP);
+    assert_eq!(origins.hear(fi.bytes()), Ok(Heard::Stranger));
+    origins = origins.with(&listed).unwrap();
+    assert_eq!(hear(&mut origins, &fi), Ok(true));
+    assert_eq!(origins.identities(&name("cert-fi"), 0), [key(32), key(31)]);
+    // Somebody else's key is nobody's next, though it has signed.
+    for (origin, old, next) in [("cert-gr", 41, 32), ("cert-gr", 41, 11), ("cert-gr", 41, 21), ("cert-gr", 41, 31)] {
+        assert_eq!(origins.hear(succession(origin, old, next, OVERLAP).bytes()), Ok(Heard::Stranger), "{next}");
+    }
+}
+
+#[test]
+fn what_is_not_signed_as_it_must_be_is_refused() {
+    let origins = origins();
+    let notice = Notice::succession(&name("cert-at"), key(1), key(2), OVERLAP, 0);
+    assert!(SignedNotice::sign(notice.clone(), &secret(1), None).is_err());
+    assert!(SignedNotice::sign(notice.clone(), &secret(1), Some(&secret(3))).is_err());
+    assert!(SignedNotice::sign(notice, &secret(3), Some(&secret(2))).is_err());
+    let good = succession("cert-at", 1, 2, OVERLAP);
+    let bytes = good.bytes();
+    assert_eq!(SignedNotice::open(bytes, |_| true), Ok(Some(good.clone())));
+    assert_eq!(SignedNotice::open(bytes, |_| false), Ok(None));
+    // Both signatures, over these bytes: of 1 and of 2.
+    for at in [bytes.len() - 64, bytes.len() - 2 * 64 - 2] {
+        let mut other = bytes.to_vec();
+        other[at] ^= 1;
+        assert!(matches!(origins.hear(&other), Err(NoticeRefused::Bad(BadNotice::Signature(_)))));
+    }
+    let without = [&bytes[..bytes.len() - 66], &[0xf6]].concat();
+    assert!(matches!(origins.hear(&without), Err(NoticeRefused::Bad(BadNotice::Shape(_)))));
+    assert!(matches!(origins.hear(&[0; MAX_NOTICE + 1]), Err(NoticeRefused::Bad(BadNotice::TooBig(_)))));
+    assert!(good.bytes().len() < MAX_NOTICE / 2);
+}
+
+#[test]
+fn there_is_a_bound_and_what_is_long_over_makes_room() {
+    let (mut origins, day) = (origins(), 24 * 3600 * 1000);
+    let rotated = |old: u8, time: u64| {
+        let notice = Notice::succession(&name("cert-at"), key(old), key(old + 25), time + 30 * day, time);
+        let next = secret(old + 25);
+        SignedNotice::sign(notice, &secret(old), Some(&next)).unwrap()
+    };
+    // 1, 26, 51 … as far as there is room.
+    let keys: Vec<u8> = (0..10).map(|n| (1 + 25 * n) as u8).collect();
+    let year = 365 * day;
+    for (n, old) in keys.iter().enumerate().take(MAX_OF_ORIGIN) {
+        assert_eq!(hear(&mut origins, &rotated(*old, n as u64 * year)), Ok(true), "{n}");
+    }
+    let ninth = rotated(keys[MAX_OF_ORIGIN], MAX_OF_ORIGIN as u64 * year);
+    assert!(matches!(hear(&mut origins, &ninth), Err(NoticeRefused::TooMany { .. })), "relay.toml has the first key");
+    let configured = [(name("cert-at"), key(keys[4]))];
+    let mut corrected = Origins::new(configured.into_iter(), None).noticing(origins.notices().clone());
+    assert_eq!(hear(&mut corrected, &ninth), Ok(true));
+    assert_eq!(corrected.identities(&name("cert-at"), 9 * year)[0], key(keys[9]));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = SignedNotice::open(&bytes, |_| true);
+        let _ = origins().hear(&bytes);
+    }
+
+    /// Whatever one byte becomes: it is refused, or it is the same notice.
+    #[test]
+    fn no_change_of_a_byte_passes(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let good = succession("cert-at", 1, 2, OVERLAP);
+        let mut bytes = good.bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(Heard::New(..)) = origins().hear(&bytes) {
+            prop_assert_eq!(&bytes[..], good.bytes());
+        }
+    }
+
+    /// Whatever is heard in whatever order: a revocation stays, a successor stays, and a key that is revoked by anybody is
+    /// never good afterwards.
+    #[test]
+    fn whatever_comes_nothing_is_taken_back(order in proptest::collection::vec(0usize..6, 1..20)) {
+        let all = [
+            succession("cert-at", 1, 2, OVERLAP),
+            succession("cert-at", 1, 66, OVERLAP),
+            succession("cert-at", 2, 3, OVERLAP),
+            revocation("cert-at", 1, 300, None),
+            revocation("cert-at", 1, 200, Some(66)),
+            revocation("cert-at", 2, 300, Some(3)),
+        ];
+        let (mut origins, mut heard) = (origins(), [false; 6]);
+        for i in order {
+            let (next, revoked) = (origins.successor(&key(1)), origins.revoked(&key(1)));
+            if let Ok(Heard::New(_, notices)) = origins.hear(all[i].bytes()) {
+                origins = origins.noticing(notices);
+            }
+            heard[i] = true;
+            prop_assert!(next.is_none_or(|next| origins.successor(&key(1)).map(|now| now.key) == Some(next.key)));
+            prop_assert!(revoked.is_none_or(|from| origins.revoked(&key(1)).is_some_and(|now| now <= from)));
+            prop_assert!(origins.notices().len() <= 6);
+            if heard[3] || heard[4] {
+                prop_assert!(matches!(origins.ask(&name("cert-at"), &key(1), 300), Revoked(_)));
+            }
+        }
+    }
+}
