@@ -26,10 +26,11 @@ const ORDER: &[&[&str]] = &[
 /// Foreign crates that have one place: paths that begin so may use them.
 const PLACES: &[(&str, &[&str])] = &[
     ("age", &["src/config/key_file"]),
-    ("chacha20poly1305", &["src/link"]),
+    ("chacha20poly1305", &["src/envelope/crypt", "src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
     ("hmac", &["src/policy"]),
+    ("hpke", &["src/envelope/crypt"]),
     ("idna", &["src/harmonization"]),
     ("lapin", &["src/intelmq/amqp"]),
     ("libp2p", &["src/net"]),

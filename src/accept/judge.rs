@@ -124,10 +124,11 @@ pub(super) fn judge(
         Err(reason) => {
             // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
             // a forged refusal would keep the real event out.
+            // What is encrypted may come to be carried by another way.
             // By origin and id only: the same content may come to us from another origin.
             let header = sealed.header();
             let by_origin = || SeenKeys::of_offer(&header.key, header.id, sealed.hidden());
-            let keys = (reason == Reason::NotNamed).then(by_origin);
+            let keys = (reason == Reason::NotNamed && !header.is_encrypted()).then(by_origin);
             let about = About::new(&sealed, reason.rule());
             Judged::Bad(Verdict::Refused(reason.to_string()), keys, about)
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
-use crate::envelope::{Key, Name, Sealed};
+use crate::envelope::{Key, Name, Recipient, Sealed};
 use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
@@ -55,6 +55,10 @@ pub(super) struct Desk {
 impl watch::Node for Desk {
     fn report(&self) -> serde_json::Value {
         serde_json::to_value(self.board.status()).unwrap_or_default()
+    }
+
+    fn recipient(&self) -> &Recipient {
+        &self.core.recipient
     }
 
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String> {

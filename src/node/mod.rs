@@ -22,7 +22,7 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::accept::Gate;
 use crate::config::Config;
-use crate::envelope::{Name, Secret};
+use crate::envelope::{EncryptionSecret, Name, Recipient, Secret};
 use crate::intelmq::Sealer;
 use crate::link::{Claims, TokenKey};
 use crate::net::{Exchange, Net, NetError, now};
@@ -80,6 +80,7 @@ struct Core {
     net: Net,
     exchange: Exchange,
     sealer: Arc<Sealer>,
+    recipient: Arc<Recipient>,
     /// A task that cannot go on says why.
     failed: mpsc::Sender<StoreError>,
     /// Moves with every step of a link or a door: what stopping waits for.
@@ -139,15 +140,23 @@ impl Node {
             started: Instant::now(),
             progress: watch::Sender::new(()),
         };
+        let recipient = Recipient::new(
+            config.node.name.clone(),
+            EncryptionSecret::derive(secret.expose_seed()),
+            // A node whose key has changed reads what was encrypted to the one before.
+            Vec::new(),
+        );
         let sealer = Sealer {
             name: config.node.name.clone(),
             secret,
+            encryption: recipient.key(),
             organisation: config.node.organisation,
             instance: config.node.instance,
         };
         let progress = exchange.progress.clone();
-        let core =
-            Arc::new(Core { gate, net, exchange, sealer: sealer.into(), failed, progress, links: AtomicU64::new(1) });
+        let (sealer, recipient) = (sealer.into(), recipient.into());
+        let core = Core { gate, net, exchange, sealer, recipient, failed, progress, links: AtomicU64::new(1) };
+        let core = Arc::new(core);
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
         let turn = tokio::sync::Mutex::default();

@@ -15,10 +15,13 @@ const DAY: u64 = 24 * 3600 * 1000;
 pub(super) fn rules(config: &Config, key: &Key) -> Rules {
     let peers = config.peers.iter().map(|peer| (peer.name.clone(), peer.key));
     let origins = config.origins.iter().map(|origin| (origin.name.clone(), origin.key));
+    let of_peers = config.peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.encryption?)));
+    let of_origins = config.origins.iter().filter_map(|origin| Some((origin.name.clone(), origin.encryption?)));
+    let origins = Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into));
     Rules {
         me: config.node.name.clone(),
         key: *key,
-        origins: Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into)).into(),
+        origins: origins.encrypting(of_peers.chain(of_origins)).into(),
         policy: Policy::new(config),
         terms: config.peers.iter().map(|peer| (peer.name.clone(), terms(peer, config))).collect(),
         bounds: Bounds { bytes: config.limits.envelope_bytes, fields: config.limits.fields, path: config.limits.path },

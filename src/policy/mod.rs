@@ -47,6 +47,8 @@ pub struct Policy {
 pub struct Terms {
     /// TLP:GREEN may go to it.
     pub community: bool,
+    /// What is encrypted to others passes, both ways.
+    pub carries: bool,
     /// Only tests pass, both ways.
     pub test: bool,
     /// What it is given.
@@ -62,6 +64,7 @@ impl Terms {
     pub fn new(peer: &config::Peer, sets: &config::RuleSets) -> Terms {
         Terms {
             community: peer.is_community(),
+            carries: peer.carries,
             test: peer.test,
             give: Rules::given(&peer.give, sets),
             take: Rules::taken(&peer.take, sets),
@@ -220,25 +223,30 @@ impl Policy {
         let header = envelope.header();
         let own = header.origin == self.me;
         let named = header.to.contains(peer);
+        let encrypted = header.is_encrypted();
         let reason = if header.origin == *peer {
             Reason::ItsOrigin
         } else if from == Some(peer) {
             Reason::CameFrom
-        } else if !header.to.is_empty() && !named {
+        } else if !header.to.is_empty() && !named && !(encrypted && terms.carries) {
             Reason::NotNamed
-        } else if !self.tlp_lets(header, own, named) {
+        } else if !encrypted && !self.tlp_lets(header, own, named) {
+            // What is encrypted, nobody on the way can read: the origin has named those who can.
             Reason::Tlp(self.tlp(header))
         } else if envelope.path().len() > self.hops.saturating_add(1) {
             // We are at the path's end ourselves: our own event has passed nobody.
             Reason::Hops
         } else if terms.give.allow_nothing() {
             Reason::NothingGiven
-        } else if self.tlp(header) == Tlp::Green && !terms.community {
+        } else if !encrypted && self.tlp(header) == Tlp::Green && !terms.community {
             // After that: to be given nothing at all says more.
             Reason::Tlp(Tlp::Green)
         } else {
             match terms.give.ask(&Event { envelope, from, tlp: self.tlp(header) }) {
                 Answer::Deny(rule) => Reason::Rule(rule),
+                _ if encrypted && terms.test => Reason::TestMode(None),
+                // To be named, or to carry, is what allows it; there is nothing in it to hide.
+                _ if encrypted => return Decision::Give(Grant::default()),
                 Answer::Silent => Reason::NoRule,
                 Answer::Allow(by, hide) if is_guessable(envelope, &hide) => Reason::Guessable(by),
                 Answer::Allow(by, hide) => {
@@ -251,15 +259,16 @@ impl Policy {
     }
 
     /// Whether we may have `envelope`, which `bringer` brings. A node that keeps to the rules never sends what is
-    /// refused by the fixed part; a receiver may narrow, never widen. Except for [`Reason::NotNamed`], the reason is
-    /// about this way: another peer's copy may be good.
+    /// refused by the fixed part; a receiver may narrow, never widen. Except for [`Reason::NotNamed`] of what is not
+    /// encrypted, the reason is about this way: another peer's copy may be good.
     pub fn admits(&self, envelope: &Envelope, bringer: &Name, terms: &Terms) -> Result<(), Reason> {
         let header = envelope.header();
         let named = header.to.contains(&self.me);
-        if !header.to.is_empty() && !named {
+        let encrypted = header.is_encrypted();
+        if !header.to.is_empty() && !named && !(encrypted && terms.carries) {
             return Err(Reason::NotNamed);
         }
-        if !self.tlp_lets(header, header.origin == *bringer, named) {
+        if !encrypted && !self.tlp_lets(header, header.origin == *bringer, named) {
             return Err(Reason::Tlp(self.tlp(header)));
         }
         if terms.take.allow_nothing() {
@@ -271,6 +280,8 @@ impl Policy {
         }
         match terms.take.ask(&Event { envelope, from: Some(bringer), tlp: self.tlp(header) }) {
             Answer::Deny(rule) => Err(Reason::Rule(rule)),
+            Answer::Silent | Answer::Allow(..) if encrypted && terms.test => Err(Reason::TestMode(None)),
+            Answer::Silent if encrypted => Ok(()),
             Answer::Silent => Err(Reason::NoRule),
             Answer::Allow(by, _) if terms.test && !is_test(envelope) => Err(Reason::TestMode(by)),
             Answer::Allow(..) => Ok(()),

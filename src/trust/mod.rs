@@ -8,6 +8,7 @@
 //! authorities are.
 
 mod changes;
+mod encryption;
 mod origins;
 mod roster;
 mod signed;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::roster::{Member, MemberKey, Roster};
 use super::{Held, Trusted, Unfit};
-use crate::envelope::{Key, Name, rfc3339};
+use crate::envelope::{EncryptionKey, Key, Name, rfc3339};
 
 /// How a key stands for an origin, for what it sealed at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Origins {
     configured: HashMap<Name, Key>,
     /// and by key.
     owners: HashMap<Key, Name>,
+    /// What is encrypted to them, as configured.
+    pub(super) encryption: HashMap<Name, EncryptionKey>,
     /// Whose rosters count; none: there is none.
     trusted: Option<Trusted>,
     roster: Option<Arc<Held>>,
@@ -43,7 +45,7 @@ impl Origins {
     pub fn new(configured: impl Iterator<Item = (Name, Key)>, trusted: Option<Trusted>) -> Origins {
         let configured: HashMap<Name, Key> = configured.collect();
         let owners = configured.iter().map(|(name, key)| (*key, name.clone())).collect();
-        Origins { configured, owners, trusted, roster: None }
+        Origins { configured, owners, encryption: HashMap::new(), trusted, roster: None }
     }
 
     /// Whose rosters count.
@@ -96,7 +98,7 @@ impl Origins {
     }
 
     /// What the roster says of this name, if it speaks of the same node as the configuration.
-    fn member(&self, name: &Name) -> Option<&Member> {
+    pub(super) fn member(&self, name: &Name) -> Option<&Member> {
         let member = self.roster.as_ref()?.roster().member(name)?;
         let same = |key: &Key| member.keys.iter().any(|held| held.key == *key);
         self.configured.get(name).is_none_or(same).then_some(member)
@@ -138,6 +140,7 @@ impl Origins {
                 }
             }
         }
+        found.extend(self.encryption_contradictions());
         found
     }
 }

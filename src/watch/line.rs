@@ -1,19 +1,21 @@
 //! Entries for a person's eyes. Everything that a peer wrote is shown without control characters.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use uuid::Uuid;
 
 use super::question::{Form, Seen};
-use crate::envelope::{CyCat, Field, Shape};
+use crate::envelope::{Bounds, Closed, CyCat, Envelope, Field, Recipient, Shape};
 use crate::store::{Entry, Held, Quarantined};
 
-/// The lines that an entry is. `withdrawn`: its origin has withdrawn it.
-pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
+/// The lines that an entry is. `withdrawn`: its origin has withdrawn it. What is encrypted is shown as `recipient` reads it.
+pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool, recipient: Option<&Recipient>) -> Vec<String> {
     match form {
-        Form::Line => vec![one(entry, withdrawn)],
-        Form::Full => full(entry, withdrawn),
-        Form::Json(shape) => vec![entry.envelope.write_marked(shape, withdrawn)],
+        Form::Line => vec![one(entry, withdrawn, &open(&entry.envelope, recipient).0)],
+        Form::Full => full(entry, withdrawn, recipient),
+        Form::Json(shape) => vec![open(&entry.envelope, recipient).0.write_marked(shape, withdrawn)],
         Form::Sealed => {
             let envelope = BASE64.encode(entry.envelope.bytes());
             let seen = Seen { seq: entry.seq, from: entry.from.clone(), envelope };
@@ -23,19 +25,34 @@ pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool) -> Vec<String> {
     }
 }
 
+/// The envelope as it can be read; and why it cannot, where it is closed.
+fn open<'a>(envelope: &'a Envelope, recipient: Option<&Recipient>) -> (Cow<'a, Envelope>, Option<Closed>) {
+    // It was taken in, by the limits of then.
+    let unbounded = Bounds { bytes: usize::MAX, fields: usize::MAX, path: usize::MAX };
+    let closed = || Closed::ForOthers(envelope.header().to.clone());
+    match recipient.map(|recipient| recipient.open(envelope, &unbounded)) {
+        Some(Ok(opened)) => (opened, None),
+        Some(Err(closed)) => (Cow::Borrowed(envelope), Some(closed)),
+        None => (Cow::Borrowed(envelope), envelope.header().is_encrypted().then(closed)),
+    }
+}
+
 /// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
-fn one(entry: &Entry, withdrawn: bool) -> String {
-    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+fn one(entry: &Entry, withdrawn: bool, envelope: &Envelope) -> String {
+    let header = envelope.header();
     let hidden = match envelope.hidden() {
         0 => String::new(),
         hidden => format!(", {hidden} hidden"),
     };
     let withdrawn = if withdrawn { ", withdrawn" } else { "" };
-    let relations: String = relations(entry).map(|(word, id)| format!(", {word} {id}")).collect();
+    let encrypted = if envelope.was_encrypted() { ", encrypted" } else { "" };
+    let fields =
+        if header.is_encrypted() { "encrypted".to_owned() } else { format!("{} fields{hidden}{encrypted}", header.n) };
+    let relations: String = relations(envelope).map(|(word, id)| format!(", {word} {id}")).collect();
     let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
     let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
     clean(&format!(
-        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{relations})",
+        "{} {} {} {} {} {} {} ({fields}{withdrawn}{relations})",
         entry.seq,
         time(entry.at),
         CyCat(header),
@@ -43,7 +60,6 @@ fn one(entry: &Entry, withdrawn: bool) -> String {
         tlp,
         way(entry),
         kind,
-        header.n
     ))
 }
 
@@ -52,14 +68,15 @@ fn way(entry: &Entry) -> String {
 }
 
 /// What it says of other events.
-fn relations(entry: &Entry) -> impl Iterator<Item = (&'static str, Uuid)> {
-    let links = &entry.envelope.header().links;
-    let both = [("withdraws", entry.envelope.withdraws()), ("replaces", links.replaces)];
+fn relations(envelope: &Envelope) -> impl Iterator<Item = (&'static str, Uuid)> {
+    let links = &envelope.header().links;
+    let both = [("withdraws", envelope.withdraws()), ("replaces", links.replaces)];
     both.into_iter().filter_map(|(word, id)| Some((word, id?)))
 }
 
-fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
-    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+fn full(entry: &Entry, withdrawn: bool, recipient: Option<&Recipient>) -> Vec<String> {
+    let (envelope, closed) = open(&entry.envelope, recipient);
+    let (envelope, header) = (&*envelope, envelope.header());
     let mut lines = vec![
         format!("id        {}", CyCat(header)),
         format!("number    {}{}", entry.seq, if entry.completes { " (a fuller copy)" } else { "" }),
@@ -74,12 +91,17 @@ fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
     if withdrawn {
         lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
     }
-    lines.extend(relations(entry).map(|(word, id)| format!("{word:<9} {id}")));
+    lines.extend(relations(envelope).map(|(word, id)| format!("{word:<9} {id}")));
     if !header.to.is_empty() {
         lines.push(format!("to        {}", header.to.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ")));
     }
     if !header.tags.is_empty() {
         lines.push(format!("tags      {}", header.tags.join(" ")));
+    }
+    lines.extend(secrecy(entry, closed.as_ref(), recipient));
+    if closed.is_some() {
+        lines.push(String::new());
+        return lines.iter().map(|line| clean(line)).collect();
     }
     lines.push(format!("fields    {}, {} hidden", header.n, envelope.hidden()));
     for field in envelope.fields() {
@@ -92,11 +114,28 @@ fn full(entry: &Entry, withdrawn: bool) -> Vec<String> {
     lines.iter().map(|line| clean(line)).collect()
 }
 
+/// Whether others can read it, and whether we can.
+fn secrecy(entry: &Entry, closed: Option<&Closed>, recipient: Option<&Recipient>) -> Option<String> {
+    let text = match closed {
+        _ if !entry.envelope.header().is_encrypted() => return None,
+        None => "encrypted; this node is a recipient, and has opened it to show it".to_owned(),
+        Some(_) if recipient.is_none() => {
+            "encrypted, and not opened: ask the running node, which has the key".to_owned()
+        }
+        Some(Closed::ForOthers(_)) if entry.from.is_none() => {
+            "encrypted; this node does not name itself, so it cannot read it back".to_owned()
+        }
+        Some(Closed::ForOthers(_)) => "encrypted; this node is no recipient, and cannot read it".to_owned(),
+        Some(closed) => format!("encrypted, and cannot be read: {closed}"),
+    };
+    Some(format!("secrecy   {text}"))
+}
+
 /// The lines that an item in quarantine is.
-pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form) -> Vec<String> {
+pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form, recipient: Option<&Recipient>) -> Vec<String> {
     let text = match &item.held {
         Held::Item(item) => String::from_utf8_lossy(item),
-        Held::Envelope(envelope) => envelope.write(Shape::Iep04).into(),
+        Held::Envelope(envelope) => open(envelope, recipient).0.write(Shape::Iep04).into(),
     };
     match form {
         Form::Line => {

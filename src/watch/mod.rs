@@ -23,10 +23,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::Config;
-use crate::envelope::Name;
+use crate::config::{Config, KeyFileError, KeySource, StoredKey};
+use crate::envelope::{EncryptionSecret, Name, Recipient};
 use crate::store::{Reader, Store};
 
+use question::AtRest;
 pub use question::{Act, Ask, Filter, Form, Question, Recall, Seen};
 
 /// Longest question: it may hold an event, escaped, or a roster.
@@ -38,6 +39,9 @@ const AT_ONCE: usize = 32;
 pub trait Node: Send + Sync + 'static {
     /// How it stands, as JSON.
     fn report(&self) -> serde_json::Value;
+
+    /// It, as one that events are encrypted to.
+    fn recipient(&self) -> &Recipient;
 
     /// Gives a peer again what was stored at this time (ms since 1970) or later; what follows, or why not, for a person.
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String>;
@@ -128,7 +132,7 @@ async fn converse(stream: UnixStream, store: Store, node: Arc<dyn Node>) -> io::
     };
     let answer = async {
         match serde_json::from_str::<Question>(&line) {
-            Ok(question) => question::answer(&question, &store, Some(&*node), &[], &mut writer).await?,
+            Ok(question) => question::answer(&question, &store, Some(&*node), &AtRest::default(), &mut writer).await?,
             Err(error) => writer.write_all(format!("!not a question of this version: {error}\n").as_bytes()).await?,
         }
         writer.flush().await
@@ -188,9 +192,9 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         *follow = false;
     }
     let (reader, mut writer) = tokio::io::duplex(64 << 10);
-    let readers = readers(config);
+    let rest = AtRest { readers: readers(config), recipient: recipient(config) };
     let answer = async {
-        let result = question::answer(&question, &store, None, &readers, &mut writer).await;
+        let result = question::answer(&question, &store, None, &rest, &mut writer).await;
         drop(writer);
         result
     };
@@ -199,6 +203,14 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
     // Who stops reading breaks the pipe: not an error.
     let _ = answered;
     read.map_err(|error| error.to_string())
+}
+
+/// The node as a recipient, where its key is a file that needs no passphrase: nobody is asked, and no command is run, for a
+/// look into the log.
+fn recipient(config: &Config) -> Option<Recipient> {
+    let source @ KeySource::File(_) = config.node.key_source() else { return None };
+    let secret = StoredKey::read(source).ok()?.open(|| Err(KeyFileError::Wrong(String::new()))).ok()?;
+    Some(Recipient::new(config.node.name.clone(), EncryptionSecret::derive(secret.expose_seed()), Vec::new()))
 }
 
 /// Who reads the log, by the configuration.

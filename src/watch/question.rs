@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::why::{self, Why};
 use super::{Node, line};
-use crate::envelope::{Kind, Name, Shape};
+use crate::envelope::{Kind, Name, Recipient, Shape};
 use crate::store::{Cursor, Entry, ReadLimit, Reader, Store, StoreError};
 
 pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
@@ -165,20 +165,34 @@ impl Filter {
     }
 }
 
-/// Writes the answer. An error is the reader's going away. `readers`: who reads the log, where no node could say it.
+/// What answers where no node runs.
+#[derive(Default)]
+pub(super) struct AtRest {
+    /// Who reads the log.
+    pub(super) readers: Vec<Reader>,
+    /// The node as a recipient, if its key can be had.
+    pub(super) recipient: Option<Recipient>,
+}
+
+/// Writes the answer. An error is the reader's going away. `rest`: what no node could say.
 pub(super) async fn answer<W: AsyncWrite + Unpin>(
     question: &Question,
     store: &Store,
     node: Option<&dyn Node>,
-    readers: &[Reader],
+    rest: &AtRest,
     out: &mut W,
 ) -> io::Result<()> {
+    let recipient = node.map(Node::recipient).or(rest.recipient.as_ref());
     match &question.ask {
         Ask::Log { after, last, follow, filter } => {
             let start = last.map(|last| store.head().saturating_sub(last)).or(*after).unwrap_or(0);
-            log(start, *follow, filter, question.form, store, out).await
+            let view = View { form: question.form, recipient };
+            log(start, *follow, filter, &view, store, out).await
         }
-        Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
+        Ask::Quarantine(after) => {
+            let view = View { form: question.form, recipient };
+            quarantine(*after, &view, store, out).await
+        }
         Ask::Settle { numbers, act } => match node {
             Some(node) => settle(numbers, *act, store, node, out).await,
             None => say(out, '!', NOT_RUNNING).await,
@@ -211,7 +225,7 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             None => say(out, '!', NOT_RUNNING).await,
         },
         Ask::Why { id, peer, file } => {
-            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers };
+            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers: &rest.readers };
             explain(&why, question.form, out).await
         }
     }
@@ -231,11 +245,17 @@ async fn publish<W: AsyncWrite + Unpin>(roster: &str, node: Option<&dyn Node>, o
     }
 }
 
+/// How entries are shown.
+struct View<'a> {
+    form: Form,
+    recipient: Option<&'a Recipient>,
+}
+
 async fn log<W: AsyncWrite + Unpin>(
     start: u64,
     follow: bool,
     filter: &Filter,
-    form: Form,
+    view: &View<'_>,
     store: &Store,
     out: &mut W,
 ) -> io::Result<()> {
@@ -257,7 +277,7 @@ async fn log<W: AsyncWrite + Unpin>(
         };
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
             let header = entry.envelope.header();
-            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id)) {
+            for line in line::entry(entry, view.form, store.is_withdrawn(&header.key, header.id), view.recipient) {
                 say(out, '=', &line).await?;
             }
         }
@@ -303,7 +323,12 @@ async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) 
     Ok(())
 }
 
-async fn quarantine<W: AsyncWrite + Unpin>(mut after: u64, form: Form, store: &Store, out: &mut W) -> io::Result<()> {
+async fn quarantine<W: AsyncWrite + Unpin>(
+    mut after: u64,
+    view: &View<'_>,
+    store: &Store,
+    out: &mut W,
+) -> io::Result<()> {
     loop {
         let items = match store.quarantined(after, 64).await {
             Ok(items) => items,
@@ -312,7 +337,7 @@ async fn quarantine<W: AsyncWrite + Unpin>(mut after: u64, form: Form, store: &S
         let Some((last, _)) = items.last() else { return Ok(()) };
         after = *last;
         for (number, item) in &items {
-            for line in line::quarantined(*number, item, form) {
+            for line in line::quarantined(*number, item, view.form, view.recipient) {
                 say(out, '=', &line).await?;
             }
         }

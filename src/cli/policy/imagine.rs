@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::cli::CliError;
 use crate::config::Config;
-use crate::envelope::{Bounds, Draft, Envelope, Message, Name, Secret, seal};
+use crate::envelope::{Bounds, Draft, Envelope, Message, Name, Secret, encrypt as encrypt_to, seal};
 use crate::net::now;
 use crate::policy::{Prepared, PseudonymKey, Sealing};
 
@@ -46,13 +46,24 @@ impl<'a> Imagination<'a> {
             Some(from) => message.origin.clone().unwrap_or_else(|| from.clone()),
             None => us.clone(),
         };
-        let Prepared { message, hide, content, .. } = match &self.sealing {
-            Some(sealing) => sealing.prepare(message).map_err(|unsealable| unsealable.to_string())?,
-            None => Prepared { message, hide: Vec::new(), content: None, rules: Vec::new() },
+        let default_tlp = self.config.policy.default_tlp;
+        let Prepared { message, hide, content, encrypt, .. } = match &self.sealing {
+            Some(sealing) => sealing.prepare(message, default_tlp).map_err(|unsealable| unsealable.to_string())?,
+            None => Prepared { message, hide: Vec::new(), content: None, encrypt: false, rules: Vec::new() },
         };
         let mut header = message.header(&origin, Uuid::new_v4(), now());
         header.content = content;
-        let draft = Draft::new(header, message.fields, &self.bounds).map_err(|error| error.to_string())?;
+        let fields = if encrypt {
+            // Nobody reads it, so any keys will do: that there are some is what policy goes by.
+            let keys = vec![None; header.to.len()];
+            let encrypted = encrypt_to(header, &message.fields, &keys, &self.bounds, &mut rand::rng());
+            let (closed, fields) = encrypted.map_err(|error| error.to_string())?;
+            header = closed;
+            fields
+        } else {
+            message.fields
+        };
+        let draft = Draft::new(header, fields, &self.bounds).map_err(|error| error.to_string())?;
         let sealed = seal(&Secret::from_seed(&rand::random()), vec![draft], &mut rand::rng()).remove(0);
         let sealed = sealed.hide(|field| hide.iter().any(|hidden| hidden == field));
         let hops = self.from.into_iter().filter(|from| **from != origin).chain(self.from.map(|_| us));

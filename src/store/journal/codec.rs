@@ -291,6 +291,7 @@ impl<'a> Input<'a> {
             Part::Withdrawals,
             Part::NotGiven,
             Part::Withdrawn,
+            Part::ForOthers,
         ];
         Some(match tag {
             0 => Fate::Granted { by: rule, hidden: number.try_into().ok()? },

@@ -101,6 +101,8 @@ pub enum Part {
     NotGiven,
     /// Its origin has withdrawn it.
     Withdrawn,
+    /// It is encrypted to others.
+    ForOthers,
 }
 
 /// A note on entries with numbers in a row.
