@@ -4,7 +4,7 @@
 
 use super::ingest::Sealer;
 use crate::accept::Gate;
-use crate::envelope::{Draft, EncryptionKey, Header, Malformed, Name, encrypt};
+use crate::envelope::{Draft, EncryptionKey, Header, Malformed, Name, encrypt, seal};
 
 /// The keys of these recipients; a stranger's is none. Our own is not in anybody's list.
 fn keys(gate: &Gate, sealer: &Sealer, to: &[Name]) -> Vec<Option<EncryptionKey>> {
@@ -33,7 +33,30 @@ pub(super) fn secret(
             strangers.join(" and ")
         ));
     }
+    denied(gate, sealer, &header, fields)?;
     draft(gate, sealer, header, fields, &keys).map_err(|error| format!("encrypted to its recipients, {error}"))
+}
+
+/// Rules about fields are asked now or never: whether they keep it from a peer that it names.
+fn denied(gate: &Gate, sealer: &Sealer, header: &Header, fields: &[(String, String)]) -> Result<(), String> {
+    let rules = gate.rules();
+    let named: Vec<_> = header.to.iter().filter_map(|name| Some((name, rules.terms.get(name)?))).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let draft = Draft::new(header.clone(), fields.to_vec(), &rules.bounds).map_err(|error| error.to_string())?;
+    // As rules see events. It is shown to nobody, and forgotten.
+    let open = seal(&sealer.secret, vec![draft], &mut rand::rng());
+    for (name, terms) in named {
+        if let Some(rule) = open.iter().find_map(|open| rules.policy.keeps(open, terms)) {
+            return Err(format!(
+                "it names {name}, and the rule {rule} (line {}) keeps it from {name}: correct `to`, or the rule; once it is \
+                 encrypted, rules do not see into it",
+                rule.line
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The withdrawal of an event that was encrypted, as that one was. Whose key is not known any more learns that it is

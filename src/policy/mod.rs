@@ -288,6 +288,15 @@ impl Policy {
         }
     }
 
+    /// The rule that keeps an event of our own from a peer with these terms. Asked before it is encrypted to that peer:
+    /// afterwards no rule sees into it.
+    pub fn keeps(&self, event: &Envelope, terms: &Terms) -> Option<Arc<RuleId>> {
+        match terms.give.ask(&Event { envelope: event, from: None, tlp: self.tlp(event.header()) }) {
+            Answer::Deny(rule) => Some(rule),
+            Answer::Allow(..) | Answer::Silent => None,
+        }
+    }
+
     fn tlp(&self, header: &Header) -> Tlp {
         header.tlp.unwrap_or(self.default_tlp)
     }
