@@ -277,6 +277,35 @@ fn without_a_key_nothing_goes_out_and_with_a_wrong_one_it_is_kept() {
 }
 
 #[test]
+fn rules_about_fields_are_asked_before_it_is_closed() {
+    let mut row = Row::new();
+    let a = &row.nodes[0];
+    a.configure(&a.configuration().replace("give = \"community\"", "give = [\"never\", \"community\"]"));
+    a.and(
+        "[[rules.never]]\nname = \"bots\"\ndo = \"poison\"\nfields = { \"classification.type\" = \"infected-system\" }",
+    );
+    row.start();
+    let (both, red) = (marker("both"), marker("red"));
+    row.take("both", &both);
+    let a = &row.nodes[0];
+    let kept =
+        wait_for("it is held back", || Some(a.expect(0, &["quarantine", "list"])).filter(|list| !list.is_empty()));
+    assert!(kept.contains("it names cert-b, and the rule never/bots"), "{kept}");
+    // To B it is no more than something to carry.
+    row.take("red", &red);
+    row.arrives(&red);
+    assert_eq!(row.nodes[1].status()["head"], 1);
+    // A dry run says the same.
+    let a = &row.nodes[0];
+    fs::write(a.path("events"), event(&both)).unwrap();
+    let output = a.command(&["policy", "test", "events", "--peer", "cert-b", "--door", "from-both"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("it would be held back: it names cert-b, and the rule never/bots"), "{said}");
+    let given = a.expect(0, &["policy", "test", "events", "--peer", "cert-b", "--door", "from-red"]);
+    assert!(given.contains("1 given to cert-b"), "{given}");
+}
+
+#[test]
 fn who_does_not_carry_is_not_given_it_nor_takes_it() {
     let mut row = Row::new();
     let [a, ..] = &row.nodes;

@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Admit, RuleSets};
-    use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
+    use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, encrypt, seal};
     use crate::policy::{self, Policy};
     use crate::trust::Origins;
 
@@ -305,6 +305,28 @@ mod tests {
         }
         let elsewhere = Made { to: &["cert-ee"], ..GOOD }.sealed();
         assert_eq!(ask(elsewhere.bytes(), "cert-at", None), (refused("not-named"), true));
+    }
+
+    #[test]
+    fn what_is_encrypted_to_others_is_not_remembered() {
+        let header = Made { to: &["cert-ee"], ..GOOD }.sealed().header().clone();
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let fields = [("a".to_owned(), "1".to_owned())];
+        let (header, fields) = encrypt(header, &fields, &[None], &Bounds::default(), &mut rng).unwrap();
+        let draft = Draft::new(header, fields, &Bounds::default()).unwrap();
+        let sealed = seal(&secret(1), vec![draft], &mut rng).remove(0);
+        let mut wide = rules();
+        wide.bounds = Bounds::default();
+        // By another peer, or after a change of the configuration, it may be for us to carry.
+        for carries in [false, true] {
+            let terms = Terms { carries, ..all() };
+            wide.terms.insert(name("cert-at"), terms.into());
+            let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
+            let bytes = sealed.bytes().clone();
+            let judged = judge(bytes, &bringer, &wide, |_| None, |_| {}, &mut Verifier::new(8), NOW);
+            assert_eq!(judged.good().is_some(), carries, "{judged:?}");
+            assert!(judged.remember().is_none());
+        }
     }
 
     #[test]

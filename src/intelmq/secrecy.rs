@@ -22,6 +22,7 @@ pub(super) fn secret(
 ) -> Result<Draft, String> {
     header.to.sort_unstable();
     header.to.dedup();
+    denied(gate, sealer, &header, fields)?;
     let keys = keys(gate, sealer, &header.to);
     let strangers = header.to.iter().zip(&keys).filter(|(_, key)| key.is_none()).map(|(name, _)| name.as_str());
     let strangers: Vec<&str> = strangers.collect();
@@ -33,7 +34,6 @@ pub(super) fn secret(
             strangers.join(" and ")
         ));
     }
-    denied(gate, sealer, &header, fields)?;
     draft(gate, sealer, header, fields, &keys).map_err(|error| format!("encrypted to its recipients, {error}"))
 }
 

@@ -88,7 +88,10 @@ impl watch::Node for Desk {
                 let _ = self.core.failed.try_send(error);
                 return Err(text);
             }
-            published.map_err(|reason| reason.to_string())
+            let mut lines = published.map_err(|reason| reason.to_string())?;
+            let (rules, ours) = (self.core.gate.rules(), self.core.recipient.key());
+            lines.extend(rules.origins.encryption_of_us(&rules.me, &ours));
+            Ok(lines)
         })
     }
 

@@ -130,6 +130,15 @@ impl Node {
         let token_key = TokenKey::derive(secret.expose_seed());
         let gate = Gate::new(store, settings::rules(&config, &secret.key()));
         gate.recall_roster().await?;
+        let recipient = Recipient::new(
+            config.node.name.clone(),
+            EncryptionSecret::derive(secret.expose_seed()),
+            // A node whose key has changed reads what was encrypted to the one before.
+            Vec::new(),
+        );
+        if let Some(reason) = gate.rules().origins.encryption_of_us(&config.node.name, &recipient.key()) {
+            warn!("{reason}");
+        }
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
@@ -140,12 +149,6 @@ impl Node {
             started: Instant::now(),
             progress: watch::Sender::new(()),
         };
-        let recipient = Recipient::new(
-            config.node.name.clone(),
-            EncryptionSecret::derive(secret.expose_seed()),
-            // A node whose key has changed reads what was encrypted to the one before.
-            Vec::new(),
-        );
         let sealer = Sealer {
             name: config.node.name.clone(),
             secret,

@@ -332,7 +332,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Admit, RuleSets, Share};
-    use crate::envelope::{Bounds, Draft, Message, Secret, seal};
+    use crate::envelope::{Bounds, Draft, Message, Secret, encrypt, seal};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -394,6 +394,80 @@ mod tests {
             let got = policy().shares(&envelope, from.as_ref(), &name("it"), &community());
             assert_eq!(got, *expected, "{origin} {label:?} {to:?} {from:?}");
         }
+    }
+
+    /// As [`envelope`], encrypted to `to`.
+    fn encrypted(origin: &str, tlp: Option<Tlp>, to: &[&str], hops: &[&str]) -> Envelope {
+        let mut header = envelope(origin, tlp, to, &[]).header().clone();
+        header.n = 0;
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let field = [("classification.type".to_owned(), TEST.to_owned())];
+        let keys = vec![None; to.len()];
+        let (header, fields) = encrypt(header, &field, &keys, &Bounds::default(), &mut rng).unwrap();
+        let draft = Draft::new(header, fields, &Bounds::default()).unwrap();
+        let sealed = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
+        hops.iter().fold((*sealed).clone(), |envelope, hop| envelope.with_hop(&name(hop)))
+    }
+
+    #[test]
+    fn what_is_encrypted_goes_to_whom_it_names_and_to_who_carries_it() {
+        use Decision::Withhold;
+        let sets = |text: &str| {
+            let key = Secret::from_seed(&[1; 32]).key();
+            let text = format!("[node]\nname = \"me\"\n[[peer]]\nname = \"it\"\nkey = \"{key}\"\n{text}");
+            let config =
+                Config::parse(&text, std::path::Path::new("/")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            Terms::new(&config.peers[0], &config.rules)
+        };
+        let rule = |act: &str, what: &str| {
+            sets(&format!("give = [\"r\"]\ntake = [\"r\"]\ncarries = true\n[[rules.r]]\ndo = \"{act}\"\n{what}"))
+        };
+        let by = |line| Withhold(Reason::Rule(Arc::new(RuleId { label: "r/1".into(), line })));
+        let carries = || Terms { carries: true, ..community() };
+        let bare = || sets("give = [\"r\"]\n[[rules.r]]\ndo = \"allow\"\nfields = { \"a\" = 1 }");
+        let hiding = || sets("give = [\"r\"]\n[[rules.r]]\ndo = \"allow\"\nhide = \"a*\"");
+        let red = Some(Tlp::Red);
+        let from = name("other");
+        for (origin, tlp, to, hops, terms, expected) in [
+            ("far", red, &["it"][..], &[][..], community(), give()),
+            ("far", Some(Tlp::AmberStrict), &["it", "x"], &[], bare(), give()),
+            // Neither of the community, nor allowed by a rule: its origin has named it.
+            ("far", Some(Tlp::Green), &["it"], &[], bare(), give()),
+            ("far", red, &["x"], &[], community(), Withhold(Reason::NotNamed)),
+            ("far", red, &["x"], &[], carries(), give()),
+            ("me", red, &["x"], &[], carries(), give()),
+            ("far", red, &["x"], &["a", "b", "c", "me"], carries(), Withhold(Reason::Hops)),
+            ("it", red, &["x"], &[], carries(), Withhold(Reason::ItsOrigin)),
+            ("other", red, &["it"], &[], Terms { give: Rules::default(), ..carries() }, Withhold(Reason::NothingGiven)),
+            ("far", red, &["it"], &[], rule("deny", "tlp = \"RED\""), by(9)),
+            ("far", red, &["x"], &[], rule("poison", "type = \"event\""), by(9)),
+            ("far", red, &["it"], &[], rule("poison", "tlp = \"GREEN\""), give()),
+            ("far", red, &["it"], &[], rule("poison", "fields = { \"classification.type\" = \"test\" }"), give()),
+            ("far", red, &["it"], &[], rule("deny", "fields = { \"a\" = { present = false } }"), by(9)),
+            // There is nothing in it that a rule could hide.
+            ("far", red, &["it"], &[], hiding(), give()),
+            ("far", red, &["it"], &[], Terms { test: true, ..community() }, Withhold(Reason::TestMode(None))),
+        ] {
+            let envelope = encrypted(origin, tlp, to, hops);
+            let got = policy().shares(&envelope, Some(&from).filter(|_| origin != "me"), &name("it"), &terms);
+            assert_eq!(got, expected, "{origin} {tlp:?} {to:?} {hops:?}");
+            assert!(matches!(got.tests_only(&envelope), Withhold(_)), "nobody can see that it is a test");
+        }
+        let back = encrypted("far", red, &["x"], &[]);
+        assert_eq!(policy().shares(&back, Some(&name("it")), &name("it"), &carries()), Withhold(Reason::CameFrom));
+        // The same when it is taken.
+        let admit = |to: &[&str], terms: &Terms| policy().admits(&encrypted("far", red, to, &[]), &name("it"), terms);
+        assert_eq!(admit(&["me"], &all()), Ok(()));
+        assert_eq!(admit(&["x"], &all()), Err(Reason::NotNamed));
+        assert_eq!(admit(&["x"], &Terms { carries: true, ..all() }), Ok(()));
+        assert_eq!(admit(&["me"], &Terms::default()), Err(Reason::NothingGiven));
+        assert_eq!(admit(&["me"], &Terms { test: true, ..all() }), Err(Reason::TestMode(None)));
+        assert_eq!(admit(&["x"], &rule("allow", "fields = { \"a\" = 1 }")), Ok(()));
+        assert!(matches!(admit(&["me"], &rule("deny", "tlp = \"RED\"")), Err(Reason::Rule(_))));
+        // What is not encrypted is not carried.
+        let open = envelope("far", Some(Tlp::Clear), &["x"], &[]);
+        assert_eq!(policy().admits(&open, &name("it"), &Terms { carries: true, ..all() }), Err(Reason::NotNamed));
+        assert_eq!(policy().shares(&open, None, &name("it"), &carries()), Withhold(Reason::NotNamed));
     }
 
     #[test]

@@ -212,6 +212,37 @@ fn ids_of_the_content_are_those_of_what_is_left() {
     assert_eq!(seal_of("", &[]).prepare(event(r#"{"a": 1}"#), Tlp::Amber).unwrap().content, None);
 }
 
+#[test]
+fn what_names_recipients_is_encrypted_and_then_nothing_in_it_is_hidden_or_guessable() {
+    let to = r#"{"meta": {"relay:to": ["b"]}, "payload": {"a": 1, "raw": "x"}}"#;
+    let label = |tlp: &str| to.replace("\"relay:to\"", &format!("\"relay:tlp\": \"{tlp}\", \"relay:to\""));
+    let plain = r#"{"a": 1, "tlp": "RED"}"#;
+    for (seal, event_text, default, expected) in [
+        ("", to, Tlp::Amber, true),
+        ("", plain, Tlp::Amber, false),
+        ("to = \"b\"", plain, Tlp::Amber, true),
+        ("", r#"{"a": 1, "extra.relay.to": "b"}"#, Tlp::Amber, true),
+        ("", r#"{"a": 1, "extra.relay.to": ["b", "c"]}"#, Tlp::Amber, true),
+        ("encrypt = \"red\"", to, Tlp::Amber, false),
+        ("encrypt = \"red\"", to, Tlp::Red, true),
+        ("encrypt = \"red\"", &label("AMBER+STRICT"), Tlp::Red, false),
+        ("encrypt = \"red\"", &label("RED"), Tlp::Amber, true),
+        ("encrypt = \"red\"\ntlp = \"RED\"", to, Tlp::Amber, true),
+    ] {
+        let got = seal_of(seal, &[]).prepare(event(event_text), default).unwrap();
+        assert_eq!(got.encrypt, expected, "{seal} {event_text} {default}");
+        assert!(got.message.fields.iter().all(|(key, _)| !key.starts_with("extra.relay")));
+    }
+    let both = seal_of("id = \"content\"\nhide = \"raw\"", &[]);
+    let got = both.prepare(event(to), Tlp::Amber).unwrap();
+    assert_eq!((fields(&got), got.hide, got.content), (vec!["a=1".to_owned()], vec![], None));
+    let open = both.prepare(event(r#"{"a": 1, "raw": "x"}"#), Tlp::Amber).unwrap();
+    assert_eq!((open.hide, open.content), (vec!["raw".to_owned()], Some(vec![])));
+    let nothing = r#"{"meta": {"relay:to": ["b"]}, "payload": {"raw": "x"}}"#;
+    assert_eq!(both.prepare(event(nothing), Tlp::Amber), Err(Unsealable::NoField));
+    assert!(Message::read(br#"{"a": 1, "extra.relay.to": "No Name"}"#).is_err());
+}
+
 /// As a node seals it.
 fn sealed(prepared: Prepared) -> Sealed {
     let header = prepared.message.header(&"us".parse().unwrap(), uuid::Uuid::nil(), 0);
