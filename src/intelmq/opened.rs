@@ -9,6 +9,8 @@ use crate::envelope::{Closed, Envelope, Sealed};
 use crate::store::{Entry, Part};
 
 /// An entry, as far as this node can read it.
+// Nearly all are open: boxing them would cost an allocation each to spare the few that are not.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Seen<'e> {
     /// It, opened if need be.
     Open(Cow<'e, Envelope>),

@@ -224,11 +224,12 @@ impl Policy {
         let own = header.origin == self.me;
         let named = header.to.contains(peer);
         let encrypted = header.is_encrypted();
+        let meant = header.to.is_empty() || named || (encrypted && terms.carries);
         let reason = if header.origin == *peer {
             Reason::ItsOrigin
         } else if from == Some(peer) {
             Reason::CameFrom
-        } else if !header.to.is_empty() && !named && !(encrypted && terms.carries) {
+        } else if !meant {
             Reason::NotNamed
         } else if !encrypted && !self.tlp_lets(header, own, named) {
             // What is encrypted, nobody on the way can read: the origin has named those who can.
@@ -265,7 +266,8 @@ impl Policy {
         let header = envelope.header();
         let named = header.to.contains(&self.me);
         let encrypted = header.is_encrypted();
-        if !header.to.is_empty() && !named && !(encrypted && terms.carries) {
+        let meant = header.to.is_empty() || named || (encrypted && terms.carries);
+        if !meant {
             return Err(Reason::NotNamed);
         }
         if !encrypted && !self.tlp_lets(header, header.origin == *bringer, named) {
