@@ -277,6 +277,28 @@ fn without_a_key_nothing_goes_out_and_with_a_wrong_one_it_is_kept() {
 }
 
 #[test]
+fn a_node_that_names_itself_reads_it_back_and_what_becomes_too_large_is_said() {
+    let (redis, mut a) = (Redis::start(), Relay::init("cert-a"));
+    a.takes(&redis.config(), "self", "tlp = \"RED\"\nto = [\"cert-a\"]");
+    a.and("[limits]\nenvelope_bytes = \"8 KiB\"");
+    a.start();
+    let own = marker("own");
+    redis.push("self", &[event(&own)]);
+    a.status_when("it is sealed", |status| status["head"] == 1);
+    let export = a.expect(0, &["export"]);
+    assert!(export.contains(&own), "{export}");
+    let mut files = Vec::new();
+    files_with(&a.path("data"), &own, &mut files);
+    assert!(files.is_empty(), "{files:?}");
+
+    // As it is, it would fit.
+    redis.push("self", &[event(&"x".repeat(7_000))]);
+    let kept =
+        wait_for("it is held back", || Some(a.expect(0, &["quarantine", "list"])).filter(|list| !list.is_empty()));
+    assert!(kept.contains("encrypted to its recipients, envelope_bytes: ") && kept.contains("at most 8192"), "{kept}");
+}
+
+#[test]
 fn rules_about_fields_are_asked_before_it_is_closed() {
     let mut row = Row::new();
     let a = &row.nodes[0];
