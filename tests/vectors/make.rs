@@ -279,6 +279,7 @@ fn closed() -> Vec<Vector> {
         Vector { json: Some(json), ..made("encrypted", parts(), "ok") },
         made("encrypted-key-missing", parts().with("keys", List(vec![bytes([0x55; 80])])), "as many keys"),
         made("encrypted-to-nobody", parts().without("to"), "as many keys"),
+        made("encrypted-name-twice", parts().with("to", texts(&["cert-ee", "cert-ee"])), "a recipient twice"),
         made("encrypted-key-short", parts().with("keys", List(vec![bytes([0x55; 79]); 2])), "not an envelope's CBOR"),
         made("encrypted-with-tags", parts().with("tags", texts(&["x"])), tells_more),
         made("encrypted-with-org", parts().with("org", bytes([1; 16])), tells_more),

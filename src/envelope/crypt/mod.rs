@@ -16,7 +16,7 @@ mod key;
 pub use key::{EncryptionKey, EncryptionKeyError, EncryptionSecret};
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -84,6 +84,10 @@ impl Header {
         let open = Links { withdraws: None, ..self.links.clone() };
         let told = self.org.is_some() || self.instance.is_some() || !self.tags.is_empty() || !self.ext.is_empty();
         match () {
+            // Else somebody could be made to try many keys for one payload.
+            () if self.to.iter().collect::<HashSet<_>>().len() != self.to.len() => {
+                Err(Malformed::Header("an encrypted payload has a recipient twice"))
+            }
             () if self.keys.len() != self.to.len() => {
                 Err(Malformed::Header("it has not as many keys as recipients, for an encrypted payload"))
             }
@@ -253,11 +257,10 @@ impl Recipient {
 
     fn content_key(&self, header: &Header) -> Option<Zeroizing<[u8; 32]>> {
         let info = bound(RECIPIENT, &header.key, header.id);
-        let ours = header.to.iter().zip(&header.keys).filter(|(name, _)| **name == self.name);
-        let tries = ours.flat_map(|(_, slot)| self.secrets.iter().map(move |secret| (secret, slot)));
-        tries.into_iter().find_map(|(secret, slot)| {
-            let (enc, rest) = slot.split_at(32);
-            let (sealed, tag) = rest.split_at(32);
+        let (_, slot) = header.to.iter().zip(&header.keys).find(|(name, _)| **name == self.name)?;
+        let (enc, rest) = slot.split_at(32);
+        let (sealed, tag) = rest.split_at(32);
+        self.secrets.iter().find_map(|secret| {
             let mut content_key = Zeroizing::new([0; 32]);
             content_key.copy_from_slice(sealed);
             hpke::single_shot_open_inout_detached::<KeyAead, HkdfSha256, Kem>(

@@ -105,6 +105,7 @@ fn the_header_tells_what_is_needed_on_the_way_and_nothing_else() {
         Header { content: Some(vec![]), ..envelope.header().clone() },
         Header { to: vec![name("a")], ..envelope.header().clone() },
         Header { n: 2, ..envelope.header().clone() },
+        Header { to: vec![name("a"), name("a")], ..envelope.header().clone() },
     ] {
         assert!(matches!(open.check(), Err(Malformed::Header(_))), "{open:?}");
     }
