@@ -7,7 +7,10 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::{Signer, SigningKey};
-use intelmq_relay::envelope::{AMONG, Bounds, Draft, Envelope, Message, Sealed, Secret, Shape, Verifier, attest, seal};
+use intelmq_relay::envelope::{
+    AMONG, Bounds, Draft, EncryptionSecret, Envelope, Message, Name, Recipient, Sealed, Secret, Shape, Verifier,
+    attest, encrypt, seal,
+};
 use intelmq_relay::sample::Events;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -103,6 +106,35 @@ fn per_hop(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What it costs to encrypt to recipients, and to open as one of them.
+fn encrypted(criterion: &mut Criterion) {
+    let text = Events::new(1).next().unwrap();
+    let secret = Secret::from_seed(&[7; 32]);
+    let message = Message::read(text.as_bytes()).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut group = criterion.benchmark_group("encrypted");
+    group.throughput(Throughput::Elements(1));
+    for count in [1_u8, 3] {
+        let names: Vec<Name> = (0..count).map(|n| format!("cert-{n}").parse().unwrap()).collect();
+        let keys: Vec<_> = (0..count).map(|n| Some(EncryptionSecret::derive(&[n; 32]).key())).collect();
+        let mut header = message.header(&"cert-x".parse().unwrap(), Uuid::nil(), 1_800_000_000_000);
+        (header.to, header.key) = (names, secret.key());
+        group.bench_function(format!("encrypt to {count}"), |b| {
+            b.iter(|| black_box(encrypt(header.clone(), &message.fields, &keys, &BOUNDS, &mut rng).unwrap()));
+        });
+        let (header, fields) = encrypt(header, &message.fields, &keys, &BOUNDS, &mut rng).unwrap();
+        let sealed = seal(&secret, vec![Draft::new(header, fields, &BOUNDS).unwrap()], &mut rng).remove(0);
+        let last = count - 1;
+        let recipient =
+            Recipient::new(format!("cert-{last}").parse().unwrap(), EncryptionSecret::derive(&[last; 32]), vec![]);
+        group.bench_function(format!("open, of {count}"), |b| {
+            b.iter(|| black_box(recipient.open(&sealed, &BOUNDS).unwrap().into_owned()));
+        });
+        eprintln!("{} bytes of text are {} bytes, encrypted to {count}", text.len(), sealed.bytes().len());
+    }
+    group.finish();
+}
+
 /// What a signature for every event would cost, beside everything above.
 fn one_signature_each(criterion: &mut Criterion) {
     let texts: Vec<String> = Events::new(1).take(BATCH).collect();
@@ -129,5 +161,5 @@ fn one_signature_each(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, per_event, per_hop, one_signature_each);
+criterion_group!(benches, per_event, per_hop, encrypted, one_signature_each);
 criterion_main!(benches);

@@ -200,6 +200,7 @@ fn draft(secret: &Secret, rng: &mut ChaCha8Rng) -> envelope::Draft {
         format: "intelmq".into(),
         tlp: Some(envelope::Tlp::Green),
         to: vec![],
+        keys: vec![],
         tags: vec![],
         links: envelope::Links::default(),
         ext: Default::default(),

@@ -16,8 +16,11 @@ const EXAMPLE: &str = include_str!("../examples/relay.toml");
 const A: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
 const B: &str = "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq";
 
+const ENC_A: &str = "X25YqKydC6PhPoPH6FeykJmzV5NgSqnthBFZKbQscoBjgumt5F9st";
+const ENC_B: &str = "X25YUuRYeLvypRYH5ft54qksSDt8TdkuopeXQmVGU6VRAp5N4mefc";
+
 fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
-    let text = text.replace("KEY-A", A).replace("KEY-B", B);
+    let text = text.replace("KEY-A", A).replace("KEY-B", B).replace("ENC-A", ENC_A).replace("ENC-B", ENC_B);
     Config::parse(&text, Path::new("/etc/relay")).map_err(|mistakes| mistakes.0)
 }
 
@@ -407,6 +410,19 @@ fn refuses_contradictions_among_nodes() {
             ),
             ("addresses = [\n  \"/dns/a.example/tcp/4747\",\n  \"a.example:4747\",\n]", 9, 3, "no address of a peer"),
             ("addresses = [\"/ip4/192.0.2.1/tcp/4747/p2p/KEY-B\"]", 7, 14, "not the peer's key"),
+            ("encryption = \"X25YqKydC6\"", 7, 14, "no encryption key: expected the form X25…"),
+            (
+                "encryption = \"ENC-A\"\n[[peer]]\nname = \"b\"\nkey = \"KEY-B\"\nencryption = \"ENC-A\"",
+                11,
+                14,
+                "the peers a and b have the same encryption key",
+            ),
+            (
+                "encryption = \"ENC-A\"\n[[origin]]\nname = \"a\"\nkey = \"KEY-A\"\nencryption = \"ENC-B\"",
+                11,
+                14,
+                "is a peer too, with another encryption key",
+            ),
             ("[roster]\nauthorities = []", 8, 15, "nobody's word"),
             ("[roster]\nauthorities = [\"KEY-A\",\n\"KEY-A\"]", 9, 1, "stands here twice"),
             ("[roster]\nauthorities = [\"KEY-A\"]\nthreshold = 0", 9, 13, "choose from 1 to 1"),

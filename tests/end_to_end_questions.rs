@@ -131,7 +131,11 @@ fn a_tail_of_a_stopped_node_does_not_keep_it_from_starting() {
 fn show_and_export_say_the_same_of_a_running_node_and_of_a_stopped_one() {
     let redis = Redis::start();
     let mut node = node(&redis);
-    node.takes(&redis.config(), "special", "tlp = \"GREEN\"\ntags = [\"test\"]\nto = [\"cert-b\", \"cert-c\"]");
+    node.takes(
+        &redis.config(),
+        "special",
+        "tlp = \"GREEN\"\ntags = [\"test\"]\nto = [\"cert-b\", \"cert-c\"]\nencrypt = \"red\"",
+    );
     node.start();
     // More than one read of the log, and larger than any buffer between.
     let all = events(0..3_000);

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use intelmq_relay::config;
-use intelmq_relay::envelope::{Key, Secret};
+use intelmq_relay::envelope::{EncryptionSecret, Key, Secret};
 use intelmq_relay::invite::{Asked, Invitation, Message, Refusal, Ticket, commitment, guest_nonce};
 use intelmq_relay::net::{Call, GuestEnd, JoinError, Joined, Joiner, Net, Peer, join};
 use relay::{PATIENCE, Relay, command, wait_for, wait_until};
@@ -342,6 +342,7 @@ fn ask(invitation: &Invitation, secret: &Secret) -> Message {
     let asked = Asked {
         node: invitation.guest.clone(),
         key: secret.key(),
+        encryption: EncryptionSecret::derive(secret.expose_seed()).key(),
         addresses: vec![],
         software: "by hand".into(),
         commitment: ByteArray::new(commitment(&nonce)),

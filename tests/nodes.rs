@@ -49,8 +49,7 @@ impl Community {
 
     /// `at` accepts the seals of `origin`, which is no peer of it.
     fn trust(&self, at: usize, origin: usize) {
-        let Relay { name, key, .. } = &self.nodes[origin];
-        self.nodes[at].and(&format!("[[origin]]\nname = \"{name}\"\nkey = \"{key}\""));
+        self.nodes[at].knows(&self.nodes[origin]);
     }
 
     fn push(&self, node: usize, items: &[String]) {
@@ -143,8 +142,8 @@ fn tlp_and_recipients_decide_how_far_an_event_goes() {
     all.trust(0, 1);
     all.trust(1, 0);
     let a = &all.nodes[0];
-    a.takes(&all.redis.config(), "named", "to = [\"cert-b\", \"cert-c\"]");
-    a.takes(&all.redis.config(), "for-b", "to = [\"cert-b\"]\ntlp = \"GREEN\"");
+    a.takes(&all.redis.config(), "named", "to = [\"cert-b\", \"cert-c\"]\nencrypt = \"red\"");
+    a.takes(&all.redis.config(), "for-b", "to = [\"cert-b\"]\ntlp = \"GREEN\"\nencrypt = \"red\"");
     a.takes(&all.redis.config(), "labelled", "tlp = \"GREEN\"");
     for node in &mut all.nodes {
         node.start();
@@ -164,11 +163,11 @@ fn tlp_and_recipients_decide_how_far_an_event_goes() {
     all.redis.push("labelled", &labelled);
     // For B only: C is not named, so C gets nothing, and no way to B is left.
     all.redis.push("for-b", &events(50..53));
-    // RED, named, by the direct way only; and passed on never.
+    // RED, named: encrypted to both, so C may pass it on.
     let red = vec![label(60, "RED")];
     all.redis.push("named", &red);
 
-    let at_b = [far.clone(), named.clone(), labelled.clone()].concat();
+    let at_b = [far.clone(), named.clone(), labelled.clone(), red.clone()].concat();
     let at_c = [near, far, named, labelled, red].concat();
     all.arrive(1, at_b.len());
     all.arrive(2, at_c.len());
@@ -181,7 +180,7 @@ fn tlp_and_recipients_decide_how_far_an_event_goes() {
     let c = all.nodes[2].status();
     let withheld = &c["peers"]["cert-b"]["withheld"];
     assert_eq!(withheld["tlp-amber"], 6, "{c:#}");
-    assert_eq!((&withheld["tlp-amber+strict"], &withheld["tlp-red"]), (&Value::from(1), &Value::from(1)), "{c:#}");
+    assert_eq!((&withheld["tlp-amber+strict"], &withheld["tlp-red"]), (&Value::from(1), &Value::Null), "{c:#}");
 }
 
 #[test]

@@ -285,9 +285,9 @@ fn what_is_not_to_leave_is_dropped_or_hidden_before_sealing() {
 
 #[test]
 fn rules_of_a_seal_say_what_leaves_this_node() {
-    let seal = "drop = [\"raw\"]\npseudonym = [\"*.account\"]\n\
+    let seal = "encrypt = \"red\"\ndrop = [\"raw\"]\npseudonym = [\"*.account\"]\n\
         [[take.redis.seal.rules]]\nwhen.fields.\"feed.name\" = \"sinkhole\"\ntruncate.fields = [\"*.ip\"]\ntags = \"coarse\"\n\
-        [[take.redis.seal.rules]]\nwhen.fields.\"extra.for\" = \"nobody\"\nto = \"cert-x\"\ntlp = \"RED\"";
+        [[take.redis.seal.rules]]\nwhen.fields.\"extra.for\" = \"nobody\"\nto = \"cert-x\"\ntlp = \"AMBER+STRICT\"";
     let mut way = Way::with(seal, "{ harmonization = \"builtin\" }");
     way.start();
     let user = json!({"feed.name": "sinkhole", "source.ip": "198.51.100.77", "source.account": "alice-and-bob",
@@ -310,7 +310,7 @@ fn rules_of_a_seal_say_what_leaves_this_node() {
     assert!([&one["destination.account"], &two["source.account"]].into_iter().all(|other| other == pseudonym));
     let log = way.a.expect(0, &["export", "--shape", "iep04"]);
     let kept: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    assert_eq!((&kept["meta"]["relay:tlp"], &kept["payload"]["tlp"]), (&json!("RED"), &json!("RED")));
+    assert_eq!((&kept["meta"]["relay:tlp"], &kept["payload"]["tlp"]), (&json!("AMBER+STRICT"), &json!("AMBER+STRICT")));
     assert_eq!(kept["meta"]["relay:to"], json!(["cert-x"]));
     // As it is on disk, in logs and in what is asked of the node: nothing of it.
     way.a.terminate();

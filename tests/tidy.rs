@@ -27,10 +27,11 @@ const ORDER: &[&[&str]] = &[
 const PLACES: &[(&str, &[&str])] = &[
     ("age", &["src/config/key_file"]),
     ("bip39", &["src/invite"]),
-    ("chacha20poly1305", &["src/link"]),
+    ("chacha20poly1305", &["src/envelope/crypt", "src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("ed25519_dalek", &["src/envelope"]),
     ("hmac", &["src/policy"]),
+    ("hpke", &["src/envelope/crypt"]),
     ("idna", &["src/harmonization"]),
     ("lapin", &["src/intelmq/amqp"]),
     ("libp2p", &["src/net"]),

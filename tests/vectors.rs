@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // A test that panics says what it found.
 
+#[path = "vectors/closed.rs"]
+mod closed;
 #[path = "vectors/make.rs"]
 mod make;
 
@@ -56,6 +58,18 @@ fn envelopes_are_opened_or_refused_as_the_vectors_say() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(vectors.iter().filter(|vector| vector.expect == "ok").count() >= 8 && vectors.len() >= 50);
+}
+
+#[test]
+fn encrypted_payloads_are_opened_or_stay_closed_as_the_vectors_say() {
+    let path = format!("{}/tests/vectors/encrypted.json", env!("CARGO_MANIFEST_DIR"));
+    let text = closed::write();
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(there, text, "encrypted.json is not what tests/vectors/closed.rs makes");
+    closed::check(&there);
 }
 
 #[test]

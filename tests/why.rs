@@ -45,7 +45,7 @@ const SEALS: [(&str, &str); 4] = [
     ("green", "tlp = \"GREEN\""),
     ("amber", "tlp = \"AMBER\""),
     ("red", "tlp = \"RED\""),
-    ("named", "tlp = \"CLEAR\"\nto = [\"cert-b\"]"),
+    ("named", "tlp = \"CLEAR\"\nto = [\"cert-b\"]\nencrypt = \"red\""),
 ];
 
 struct Row {

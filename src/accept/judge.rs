@@ -131,10 +131,11 @@ pub(super) fn judge(
         Err(reason) => {
             // Who it is for is signed: it will not be for us by another way. Only what is verified is remembered, or
             // a forged refusal would keep the real event out.
+            // What is encrypted may come to be carried by another way.
             // By origin and id only: the same content may come to us from another origin.
             let header = sealed.header();
             let by_origin = || SeenKeys::of_offer(&header.key, header.id, sealed.hidden());
-            let keys = (reason == Reason::NotNamed).then(by_origin);
+            let keys = (reason == Reason::NotNamed && !header.is_encrypted()).then(by_origin);
             let about = About::new(&sealed, reason.rule());
             Judged::Bad(Verdict::Refused(reason.to_string()), keys, about)
         }
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Admit, RuleSets};
-    use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
+    use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, encrypt, seal};
     use crate::policy::{self, Policy};
     use crate::trust::Origins;
 
@@ -313,6 +314,28 @@ mod tests {
         }
         let elsewhere = Made { to: &["cert-ee"], ..GOOD }.sealed();
         assert_eq!(ask(elsewhere.bytes(), "cert-at", None), (refused("not-named"), true));
+    }
+
+    #[test]
+    fn what_is_encrypted_to_others_is_not_remembered() {
+        let header = Made { to: &["cert-ee"], ..GOOD }.sealed().header().clone();
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let fields = [("a".to_owned(), "1".to_owned())];
+        let (header, fields) = encrypt(header, &fields, &[None], &Bounds::default(), &mut rng).unwrap();
+        let draft = Draft::new(header, fields, &Bounds::default()).unwrap();
+        let sealed = seal(&secret(1), vec![draft], &mut rng).remove(0);
+        let mut wide = rules();
+        wide.bounds = Bounds::default();
+        // By another peer, or after a change of the configuration, it may be for us to carry.
+        for carries in [false, true] {
+            let terms = Terms { carries, ..all() };
+            wide.terms.insert(name("cert-at"), terms.into());
+            let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
+            let bytes = sealed.bytes().clone();
+            let judged = judge(bytes, &bringer, &wide, |_| None, |_| {}, &mut Verifier::new(8), NOW);
+            assert_eq!(judged.good().is_some(), carries, "{judged:?}");
+            assert!(judged.remember().is_none());
+        }
     }
 
     #[test]

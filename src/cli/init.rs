@@ -77,7 +77,7 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     }
 
     writeln!(out)?;
-    id::introduce(&mut out, &config, &id::public(options, &config)?)?;
+    id::tell(&mut out, options, &config)?;
     Ok(ExitCode::SUCCESS)
 }
 

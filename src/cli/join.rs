@@ -56,7 +56,9 @@ pub(super) fn run(options: &Options, arguments: Arguments) -> Result<ExitCode, C
     } else {
         let give = if community { Share::Community } else { Share::None };
         let (addresses, words) = (&invitation.addresses, &joined.words);
-        edit_file(&options.config, |text| add_joined_peer(text, host, &invitation.key, addresses, &give, words))?;
+        edit_file(&options.config, |text| {
+            add_joined_peer(text, host, &invitation.key, addresses, &give, &joined.encryption, words)
+        })?;
         writeln!(out, "{host} ({software}) has taken this node as a peer, and {file} has {host}: both in test mode.")?;
     }
     if is_running(&config.node.data) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::{CliError, Options};
 use crate::config::{Config, Share, StoredKey, add_peer, edit_file, remove_peer};
-use crate::envelope::{Key, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -21,6 +21,9 @@ pub(super) enum Command {
         /// What it is given of the events here; what it sends is taken in any case
         #[arg(long, value_enum, default_value_t)]
         give: Give,
+        /// What is encrypted to it, as X25…; without, nothing is, unless the roster has it
+        #[arg(long, value_name = "KEY")]
+        encryption: Option<EncryptionKey>,
     },
     /// Remove a peer
     Remove {
@@ -44,7 +47,7 @@ pub(super) enum Give {
 pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     match command {
-        Command::Add { name, key, addresses, give } => {
+        Command::Add { name, key, addresses, give, encryption } => {
             let share = match give {
                 Give::None => Share::None,
                 Give::Community => Share::Community,
@@ -58,7 +61,7 @@ pub(super) fn run(options: &Options, command: Command) -> Result<ExitCode, CliEr
                     remedy: "give the key that `intelmq-relay id` prints at the peer".into(),
                 });
             }
-            edit_file(&options.config, |text| add_peer(text, &name, &key, &addresses, &share))?;
+            edit_file(&options.config, |text| add_peer(text, &name, &key, &addresses, &share, encryption.as_ref()))?;
             writeln!(out, "{name} is a peer.")?;
             if share == Share::None {
                 writeln!(out, "It is given nothing. To change that, write give = \"community\" in its [[peer]].")?;

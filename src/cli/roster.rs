@@ -71,8 +71,7 @@ fn new(out: &mut impl Write, description: &Path, to: &Path) -> Result<(), CliErr
     let Described { network, number, authorities, threshold, members } =
         Described::read(description).map_err(|error| wrong(&error))?;
     let issued = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-    let mut members: Vec<Member> =
-        members.into_iter().map(member).collect::<Result<_, String>>().map_err(|error| wrong(&error))?;
+    let mut members: Vec<Member> = members.into_iter().map(member).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let roster = Roster { v: VERSION, network, number, issued, authorities, threshold, members };
     let signed = Signed::unsigned(&roster).map_err(|error| wrong(&error))?;
@@ -93,25 +92,14 @@ fn new(out: &mut impl Write, description: &Path, to: &Path) -> Result<(), CliErr
     Ok(())
 }
 
-fn member(described: DescribedMember) -> Result<Member, String> {
+fn member(described: DescribedMember) -> Member {
     let DescribedMember { name, keys, organisation, rdns, contact, encryption } = described;
-    let encryption = match encryption {
-        Some(text) => {
-            Some(ByteArray::new(hex(&text).ok_or(format!("{text:?} of {name} is no 64 hexadecimal digits"))?))
-        }
-        None => None,
-    };
+    let encryption = encryption.map(|key| ByteArray::new(*key.as_bytes()));
     let keys = keys.into_iter().map(|DescribedKey { key, from, until, revoked }| {
         let [from, until, revoked] = [from, until, revoked].map(|time| time.map(|time| time.0));
         MemberKey { key, from, until, revoked }
     });
-    Ok(Member { name, keys: keys.collect(), org: organisation, rdns, contact, encryption })
-}
-
-fn hex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+    Member { name, keys: keys.collect(), org: organisation, rdns, contact, encryption }
 }
 
 fn sign(out: &mut impl Write, options: &Options, file: &Path, key: Option<&Path>) -> Result<(), CliError> {

@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use rand::Rng;
 use zeroize::Zeroizing;
 
+use super::id::encryption_of;
 use super::{CliError, Options, passphrase};
 use crate::config::{
     Config, KeyFileError, KeySource, Passphrase, StoredKey, former_key_files, has_next_key, make_next_key_file,
@@ -71,6 +72,7 @@ pub(super) fn rotate(options: &Options, rotate: &Rotate) -> Result<ExitCode, Cli
     let time = now();
     let until = time.saturating_add(u64::from(rotate.overlap) * DAY);
     let notice = Notice::succession(&config.node.name, secret.key(), next.key(), until, time);
+    let notice = notice.encrypting(Some(encryption_of(&next)));
     let signed = SignedNotice::sign(notice, &secret, Some(&next)).map_err(|error| wrong(&error))?;
     let over = tell(&mut out, &config, secret.key(), signed.bytes(), rotate.now)?;
     if let Some(key) = over {
@@ -95,6 +97,7 @@ pub(super) fn revoke(options: &Options, revoke: &Revoke) -> Result<ExitCode, Cli
         None => now(),
     };
     let notice = Notice::revocation(&config.node.name, secret.key(), from, next.as_ref().map(Secret::key), now());
+    let notice = notice.encrypting(next.as_ref().map(encryption_of));
     let signed = SignedNotice::sign(notice, &secret, next.as_ref()).map_err(|error| wrong(&error))?;
     let mut out = io::stdout().lock();
     let Some(output) = &revoke.output else {

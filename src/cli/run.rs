@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{CliError, Options, init, passphrase};
-use crate::config::{Config, KeyFileError, KeySource, Passphrase, StoredKey, next_key_file, succeed_key_file};
-use crate::envelope::{Key, Secret};
+use crate::config::{
+    Config, KeyFileError, KeySource, Passphrase, StoredKey, former_secrets, next_key_file, succeed_key_file,
+};
+use crate::envelope::{EncryptionSecret, Key, Secret};
 use crate::node::{Change, Node, ReloadError};
 
 /// When to try again to go over to the next key, where the first try failed.
@@ -32,13 +34,30 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         loop {
-            let node = Node::start(config, secret).await.map_err(|error| CliError::Node(error.to_string()))?;
+            let former = former(&config, passphrase.as_ref());
+            let node = Node::start(config, secret, former).await.map_err(|error| CliError::Node(error.to_string()))?;
             match follow(node, options, &mut signals, passphrase.as_ref()).instrument(span.clone()).await? {
                 End::Over(code) => return Ok(code),
                 End::Succeeds(next) => (config, secret) = *next,
             }
         }
     })
+}
+
+/// What opens what was encrypted to this node when it had other keys.
+fn former(config: &Config, passphrase: Option<&Passphrase>) -> Vec<EncryptionSecret> {
+    let KeySource::File(file) = config.node.key_source() else { return Vec::new() };
+    let (secrets, failed) = former_secrets(file, passphrase);
+    for reason in failed {
+        let reason = one_line(&reason);
+        warn!(reason, "a key of the past cannot be opened: what is still encrypted to it goes into quarantine");
+    }
+    secrets.iter().map(|secret| EncryptionSecret::derive(secret.expose_seed())).collect()
+}
+
+/// A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
+fn one_line(reason: &dyn std::fmt::Display) -> String {
+    reason.to_string().replace("\n  ", "; ").replace('\n', "; ")
 }
 
 /// How a node comes to its end.
@@ -54,7 +73,7 @@ fn succeed(config: &Config, key: &Key, passphrase: Option<&Passphrase>) -> Resul
         return Err("the key is not in a file: put the next one where the key command has it from, and restart".into());
     };
     let next = next_key_file(file);
-    let text = |error: KeyFileError| error.to_string().replace("\n  ", "; ");
+    let text = |error: KeyFileError| one_line(&error);
     let stored = StoredKey::read(KeySource::File(&next)).map_err(text)?;
     let open = || passphrase.map(Passphrase::again).ok_or(KeyFileError::Wrong(next.display().to_string()));
     let secret = stored.open(open).map_err(text)?;
@@ -154,8 +173,7 @@ async fn reload(node: &mut Node, options: &Options) -> Result<(), String> {
     let config = match Config::read(&options.config) {
         Ok(config) => config,
         Err(reason) => {
-            // A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
-            let reason = reason.to_string().replace("\n  ", "; ").replace('\n', "; ");
+            let reason = one_line(&reason);
             error!("the old configuration stays: {reason}");
             return Err(format!("the old configuration stays: {reason}"));
         }

@@ -27,7 +27,7 @@ pub use doors::{
 };
 pub use key_file::{
     KeyCommandError, KeyFileError, KeySource, Passphrase, PassphraseError, StoredKey, decrypt_key_file,
-    encrypt_key_file, former_key_files, has_next_key, make_key_file, make_next_key_file, next_key_file,
+    encrypt_key_file, former_key_files, former_secrets, has_next_key, make_key_file, make_next_key_file, next_key_file,
     succeed_key_file,
 };
 pub use parse::{ConfigError, Mistake, Mistakes};
@@ -35,7 +35,7 @@ pub use peer_list::{EditError, add_joined_peer, add_peer, edit_file, peer_block,
 pub use rate::Rate;
 pub use roster::{Described, DescribedKey, DescribedMember, Roster, UnreadableRoster};
 pub use rules::{Act, Admit, Matcher, Rule, RuleSets, Scalar, Share};
-pub use seal::{IdKind, Line, Seal, SealRule, Truncate, When};
+pub use seal::{Encrypt, IdKind, Line, Seal, SealRule, Truncate, When};
 pub use tcp::{GiveTcp, TakeTcp};
 
 use std::borrow::Cow;
@@ -45,7 +45,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
-use crate::envelope::{Key, Name, Tlp};
+use crate::envelope::{EncryptionKey, Key, Name, Tlp};
 
 /// The whole file. Paths are absolute after reading (relative ones are meant from the file's folder).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -270,6 +270,8 @@ pub struct Peer {
     pub name: Name,
     /// Its key, as PeerId.
     pub key: Key,
+    /// What is encrypted to it; none: the roster says it, or nothing is.
+    pub encryption: Option<EncryptionKey>,
     /// Where to dial it, `/dns/relay.example.org/tcp/4747`; none: it dials us.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -281,6 +283,9 @@ pub struct Peer {
     pub take: Admit,
     /// Whether it is of the community, so that TLP:GREEN may go to it; none: it is with `give = "community"`.
     pub community: Option<bool>,
+    /// Events that are encrypted to others pass, both ways.
+    #[serde(default)]
+    pub carries: bool,
     /// Only events of the classification type `test` pass, both ways.
     #[serde(default)]
     pub test: bool,
@@ -342,4 +347,6 @@ pub struct Origin {
     pub name: Name,
     /// Its key, as PeerId.
     pub key: Key,
+    /// As a peer's.
+    pub encryption: Option<EncryptionKey>,
 }

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::replace::replace;
 use super::{Config, ConfigError, Mistakes, Share};
-use crate::envelope::{Key, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 /// Why the file stays as it was.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +47,17 @@ pub enum EditError {
 }
 
 /// A peer as it stands in the file.
-pub fn peer_block(name: &Name, key: &Key, addresses: &[String], give: &Share) -> String {
+pub fn peer_block(
+    name: &Name,
+    key: &Key,
+    addresses: &[String],
+    give: &Share,
+    encryption: Option<&EncryptionKey>,
+) -> String {
     let mut block = format!("[[peer]]\nname = \"{name}\"\nkey = \"{key}\"\n");
+    if let Some(encryption) = encryption {
+        let _ = writeln!(block, "encryption = \"{encryption}\"");
+    }
     if !addresses.is_empty() {
         let addresses: toml::Value = addresses.iter().cloned().map(toml::Value::String).collect::<Vec<_>>().into();
         let _ = writeln!(block, "addresses = {addresses}");
@@ -58,8 +67,15 @@ pub fn peer_block(name: &Name, key: &Key, addresses: &[String], give: &Share) ->
 }
 
 /// The text with one more peer, after the last one.
-pub fn add_peer(text: &str, name: &Name, key: &Key, addresses: &[String], give: &Share) -> Result<String, EditError> {
-    add(text, name, &peer_block(name, key, addresses, give))
+pub fn add_peer(
+    text: &str,
+    name: &Name,
+    key: &Key,
+    addresses: &[String],
+    give: &Share,
+    encryption: Option<&EncryptionKey>,
+) -> Result<String, EditError> {
+    add(text, name, &peer_block(name, key, addresses, give, encryption))
 }
 
 /// The same for a peer that has joined by an invitation: in test mode, with the words to compare above it.
@@ -69,13 +85,15 @@ pub fn add_joined_peer(
     key: &Key,
     addresses: &[String],
     give: &Share,
+    encryption: &EncryptionKey,
     words: &str,
 ) -> Result<String, EditError> {
     let comment = format!(
         "# Joined by invitation. The words that its operator must have too: {words}\n\
          # When you have compared them, both of you: test = false, and `intelmq-relay reload`.\n"
     );
-    add(text, name, &format!("{comment}{}test = true\n", peer_block(name, key, addresses, give)))
+    let block = peer_block(name, key, addresses, give, Some(encryption));
+    add(text, name, &format!("{comment}{block}test = true\n"))
 }
 
 fn add(text: &str, name: &Name, block: &str) -> Result<String, EditError> {
@@ -250,7 +268,7 @@ directory = "out"
     fn added_after_the_last_and_removed_again() {
         let file = with(FILE);
         let addresses = ["/ip4/192.0.2.3/tcp/4747".to_string()];
-        let more = add_peer(&file, &name("cert-c"), &key(3), &addresses, &Share::Community).unwrap();
+        let more = add_peer(&file, &name("cert-c"), &key(3), &addresses, &Share::Community, None).unwrap();
         let block = with(
             "\n[[peer]]\nname = \"cert-c\"\nkey = \"KEY3\"\naddresses = [\"/ip4/192.0.2.3/tcp/4747\"]\ngive = \"community\"\n",
         );
@@ -274,13 +292,16 @@ directory = "out"
     #[test]
     fn the_first_one_and_the_last_one() {
         let bare = "[node]\nname = \"us\"";
-        let one = add_peer(bare, &name("cert-a"), &key(1), &[], &Share::None).unwrap();
+        let one = add_peer(bare, &name("cert-a"), &key(1), &[], &Share::None, None).unwrap();
         assert_eq!(
             one,
             with("[node]\nname = \"us\"\n\n[[peer]]\nname = \"cert-a\"\nkey = \"KEY1\"\ngive = \"none\"\n")
         );
         assert_eq!(remove_peer(&one, &name("cert-a")).unwrap(), format!("{bare}\n"));
-        assert_eq!(add_peer("", &name("cert-a"), &key(1), &[], &Share::None).unwrap().lines().next(), Some("[[peer]]"));
+        assert_eq!(
+            add_peer("", &name("cert-a"), &key(1), &[], &Share::None, None).unwrap().lines().next(),
+            Some("[[peer]]")
+        );
     }
 
     #[test]
@@ -298,7 +319,7 @@ directory = "out"
         let file = with(&format!("[node]\nname = \"us\"\n\n{}\n{}", limited(1, "a"), limited(2, "b")));
         let left = remove_peer(&file, &name("a")).unwrap();
         assert_eq!(left, with(&format!("[node]\nname = \"us\"\n\n{}", limited(2, "b"))));
-        let more = add_peer(&file, &name("c"), &key(3), &[], &Share::None).unwrap();
+        let more = add_peer(&file, &name("c"), &key(3), &[], &Share::None, None).unwrap();
         let config = Config::parse(&more, Path::new("/etc")).unwrap();
         let limits: Vec<_> = config.peers.iter().map(|peer| peer.rate.events_per_second).collect();
         assert_eq!(limits, [Some(5), Some(5), None]);
@@ -307,7 +328,7 @@ directory = "out"
     #[test]
     fn windows_lines_stay() {
         let file = with(FILE).replace('\n', "\r\n");
-        let more = add_peer(&file, &name("cert-c"), &key(3), &[], &Share::None).unwrap();
+        let more = add_peer(&file, &name("cert-c"), &key(3), &[], &Share::None, None).unwrap();
         assert!(Config::parse(&more, Path::new("/etc")).is_ok());
         let left = remove_peer(&more, &name("cert-c")).unwrap();
         assert!(left.lines().eq(file.lines()), "{left:?}");
@@ -316,11 +337,14 @@ directory = "out"
     #[test]
     fn refused() {
         let file = with(FILE);
-        assert!(matches!(add_peer(&file, &name("cert-a"), &key(3), &[], &Share::None), Err(EditError::Exists(_))));
+        assert!(matches!(
+            add_peer(&file, &name("cert-a"), &key(3), &[], &Share::None, None),
+            Err(EditError::Exists(_))
+        ));
         assert!(matches!(remove_peer(&file, &name("cert-x")), Err(EditError::Unknown(_))));
         let inline = with("peer = [{ name = \"cert-a\", key = \"KEY1\" }]\n[node]\nname = \"us\"\n");
         assert!(matches!(remove_peer(&inline, &name("cert-a")), Err(EditError::Inline)));
-        assert!(matches!(add_peer(&inline, &name("cert-b"), &key(2), &[], &Share::None), Err(EditError::Inline)));
+        assert!(matches!(add_peer(&inline, &name("cert-b"), &key(2), &[], &Share::None, None), Err(EditError::Inline)));
     }
 
     #[test]
@@ -331,14 +355,16 @@ directory = "out"
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
 
-        let config = edit_file(&link, |text| add_peer(text, &name("cert-c"), &key(3), &[], &Share::None)).unwrap();
+        let config =
+            edit_file(&link, |text| add_peer(text, &name("cert-c"), &key(3), &[], &Share::None, None)).unwrap();
         assert_eq!(config.peers.len(), 3);
         assert_eq!(Config::read(&path).unwrap(), config);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
 
         let before = fs::read(&path).unwrap();
-        let error = edit_file(&path, |text| add_peer(text, &name("cert-d"), &key(3), &[], &Share::None)).unwrap_err();
+        let error =
+            edit_file(&path, |text| add_peer(text, &name("cert-d"), &key(3), &[], &Share::None, None)).unwrap_err();
         assert!(error.to_string().contains("have the same key"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -355,7 +381,7 @@ directory = "out"
                 let path = &path;
                 scope.spawn(move || {
                     let peer = name(&format!("cert-{seed}"));
-                    edit_file(path, |text| add_peer(text, &peer, &key(seed), &[], &Share::None)).unwrap();
+                    edit_file(path, |text| add_peer(text, &peer, &key(seed), &[], &Share::None, None)).unwrap();
                 });
             }
         });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use super::parse::Mistake;
-use crate::envelope::{Key, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 /// `[roster]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -57,8 +57,8 @@ pub struct DescribedMember {
     pub rdns: Option<String>,
     /// Whom to call.
     pub contact: Option<String>,
-    /// An X25519 key, 64 hexadecimal digits.
-    pub encryption: Option<String>,
+    /// What is encrypted to it, as `intelmq-relay id` prints it there.
+    pub encryption: Option<EncryptionKey>,
 }
 
 /// A key of a member; times are RFC 3339, in quotes.

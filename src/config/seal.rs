@@ -30,6 +30,8 @@ pub struct Seal {
     /// Recipients of events for which neither they themselves nor a rule name any; none: whoever policy permits.
     #[serde(deserialize_with = "list")]
     pub to: Vec<Name>,
+    /// What is encrypted to its recipients.
+    pub encrypt: Encrypt,
     /// Fields that are left out; names with stars.
     #[serde(deserialize_with = "list")]
     pub drop: Vec<String>,
@@ -43,6 +45,17 @@ pub struct Seal {
     pub pseudonym: Vec<String>,
     /// What holds for some events only. All that match apply.
     pub rules: Vec<SealRule>,
+}
+
+/// Which events are encrypted to their recipients, so that nobody else can read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encrypt {
+    /// All that name recipients: what is for some is of no use to others.
+    #[default]
+    Named,
+    /// TLP:RED alone.
+    Red,
 }
 
 /// How an event without an id gets one.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::crypt::Slot;
 use super::wire::Malformed;
 use super::{Key, Name, Tlp};
 
@@ -105,6 +106,9 @@ pub struct Header {
     /// The only nodes it is for; empty: whoever policy permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<Name>,
+    /// Present when the payload is encrypted: for each of `to`, in that order, what opens it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Slot>,
     /// IEP04 tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -122,13 +126,15 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of the withdrawal of the message with this header: for the same nodes, with the same label.
+    /// The header of the withdrawal of the message with this header: for the same nodes, with the same label. It is not
+    /// encrypted yet, also where that one is.
     #[must_use]
     pub fn withdrawal(&self, id: Uuid, time: u64) -> Header {
         Header {
             id,
             time,
             kind: Kind::Withdrawal,
+            keys: Vec::new(),
             tags: Vec::new(),
             links: Links { withdraws: Some(self.id), ..Links::default() },
             ext: BTreeMap::new(),
@@ -173,6 +179,9 @@ impl Header {
         ];
         if lists.iter().any(|&length| length > MAX_LIST) {
             return Err(Malformed::Header("a list has too many entries"));
+        }
+        if self.is_encrypted() {
+            self.check_encrypted()?;
         }
         let texts = self.tags.iter().chain(self.links.texts()).chain(self.ext.keys());
         let texts = texts.chain(self.content.iter().flatten()).chain([&self.format]);

@@ -8,6 +8,7 @@
 //! text ─Message::read→ Message ─Draft::new→ Draft ─seal→ Sealed ─bytes→ … ─Envelope::decode→ Envelope ─Verifier::open→ Sealed ─write→ text
 //! ```
 
+mod crypt;
 mod glob;
 mod header;
 mod hierarchy;
@@ -22,6 +23,7 @@ mod tlp;
 mod view;
 mod wire;
 
+pub use crypt::{Closed, EncryptionKey, EncryptionKeyError, EncryptionSecret, Recipient, SLOT, Slot, encrypt};
 pub use glob::glob;
 pub use header::{Header, Kind, Links, VERSION};
 pub use hop::{AMONG, Attestation, Hop, attest};

@@ -92,6 +92,7 @@ impl Message {
             format: self.format.clone(),
             tlp: self.tlp,
             to: self.to.clone(),
+            keys: Vec::new(),
             tags: self.tags.clone(),
             links: self.links.clone(),
             ext: self.ext.clone(),
@@ -147,6 +148,7 @@ fn bare(members: Vec<Member<'_>>) -> Result<Message, Unreadable> {
             match said {
                 "uuid" => message.id = Some(one_id(&key, value)?),
                 "origin" => message.origin = Some(one_name(&key, value)?),
+                "to" => message.to = names(&key, value)?,
                 "withdraws" => message.links.withdraws = Some(one_id(&key, value)?),
                 "replaces" => message.links.replaces = Some(one_id(&key, value)?),
                 // What the last relay said about the way; whoever seals says it anew.
@@ -245,14 +247,10 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
                 })?;
                 message.tlp = message.tlp.max(Some(label));
             }
-            "relay:to" => {
-                let names = texts(key, text)?;
-                let names = names.iter().map(|name| name.parse().map_err(|_| meta(key, "not a list of node names")));
-                message.to = names.collect::<Result<_, _>>()?;
-            }
+            "relay:to" => message.to = names(key, text)?,
             "relay:origin" => message.origin = Some(one_name(key, text)?),
             // What the last relay said about the way; whoever seals says it anew.
-            "relay:time" | "relay:path" | "relay:hidden" | "relay:withdrawn" => {}
+            "relay:time" | "relay:path" | "relay:hidden" | "relay:withdrawn" | "relay:encrypted" => {}
             _ if is_extension(key) => {
                 message.ext.insert(key.to_owned(), text.to_owned());
             }
@@ -314,6 +312,11 @@ fn one_id(key: &str, text: &str) -> Result<Uuid, Unreadable> {
 
 fn one_name(key: &str, text: &str) -> Result<Name, Unreadable> {
     one_text(key, text)?.parse().map_err(|_| meta(key, "a node's name is expected"))
+}
+
+fn names(key: &str, text: &str) -> Result<Vec<Name>, Unreadable> {
+    let names = texts(key, text)?;
+    names.iter().map(|name| name.parse().map_err(|_| meta(key, "a list of node names is expected"))).collect()
 }
 
 /// A list of texts, or one text for a list of one.

@@ -26,6 +26,7 @@ fn header(id: u128) -> Header {
         format: "intelmq".into(),
         tlp: Some(Tlp::Green),
         to: vec![],
+        keys: vec![],
         tags: vec!["a tag".into()],
         links: Links::default(),
         ext: [("x-ticket".to_owned(), "\"RT#1\"".to_owned())].into(),

@@ -148,6 +148,9 @@ impl Envelope {
         if withdrawn {
             meta.raw("relay:withdrawn", "true");
         }
+        if self.was_encrypted() || self.header().is_encrypted() {
+            meta.raw("relay:encrypted", "true");
+        }
     }
 
     fn payload_of(&self, message: &mut Object<'_>) {
@@ -160,7 +163,7 @@ impl Envelope {
 
     /// The payload as it came in; with `__type` and meta data only where IntelMQ reads it.
     fn write_payload(&self, out: &mut String, typed: bool, meta: Option<Marks>) {
-        let intelmq = self.header().format == "intelmq";
+        let intelmq = self.header().format == "intelmq" && !self.header().is_encrypted();
         // An IntelMQ event may have a member without a name; it is an object all the same, with all its members.
         if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
@@ -215,6 +218,9 @@ impl Envelope {
         }
         if marks.withdrawn {
             event.raw("extra.relay.withdrawn", "true");
+        }
+        if self.was_encrypted() {
+            event.raw("extra.relay.encrypted", "true");
         }
     }
 }

@@ -153,6 +153,8 @@ pub struct Envelope {
     path: Vec<Name>,
     /// Where the path begins, the last part of the bytes.
     path_at: usize,
+    /// Its payload came encrypted, and this is what was in it.
+    opened: bool,
 }
 
 impl Envelope {
@@ -170,7 +172,7 @@ impl Envelope {
         let (header_at, path_at) = (Span::of(&bytes, header_bytes), Span::of(&bytes, wire_seal.3).to as usize);
         let path = hop::check(&wire_path)?;
         let seed = seed.map(|seed| seed.into_array());
-        let envelope = Envelope { header, header_at, fields, seed, seal, path, path_at, bytes };
+        let envelope = Envelope { header, header_at, fields, seed, seal, path, path_at, bytes, opened: false };
         envelope.check_form(&wire_path)?;
         Ok(envelope)
     }
@@ -251,6 +253,15 @@ impl Envelope {
     pub fn hidden(&self) -> u16 {
         let hidden = self.fields.iter().filter(|field| matches!(field, FieldSpan::Hidden { .. })).count();
         u16::try_from(hidden).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn opened(self) -> Envelope {
+        Envelope { opened: true, ..self }
+    }
+
+    /// Whether its payload came encrypted, and stands here as it was before.
+    pub fn was_encrypted(&self) -> bool {
+        self.opened
     }
 
     pub(super) fn seed(&self) -> Option<&[u8; 32]> {
@@ -338,6 +349,9 @@ fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Resu
     }
     if hidden == seeded {
         return Err(Malformed::Shape("the seed travels exactly when no field is hidden"));
+    }
+    if header.is_encrypted() && keys.iter().any(|key| !key.is_empty()) {
+        return Err(Malformed::Shape("the one field of an encrypted payload has no name"));
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {

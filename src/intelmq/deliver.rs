@@ -15,10 +15,11 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::fit::{Fit, Unfit};
+use super::opened::Seen;
 use super::trouble::{HeldBack, Trouble};
 use super::{DoorError, Mark, Sink};
 use crate::accept::Gate;
-use crate::envelope::{Name, Sealed};
+use crate::envelope::{Name, Recipient, Sealed};
 use crate::store::{
     Cursor, Entry, Fate, Held, IdNote, Outcome, Quarantined, ReadLimit, Reader, Store, StoreError, short,
 };
@@ -56,6 +57,8 @@ pub struct Outlet {
     pub door: Name,
     /// Which events, and how they are written.
     pub fit: Fit,
+    /// We, as one that events are encrypted to.
+    pub recipient: Arc<Recipient>,
     #[allow(missing_docs)]
     pub gate: Gate,
     /// Events of the quarantine that shall be tried again.
@@ -318,11 +321,18 @@ impl<K: Sink> Delivery<K> {
         let newest = self.place.held.iter().max().copied().unwrap_or(0);
         let held = |entry: &Entry| entry.seq <= newest && self.place.held.contains(&entry.seq);
         for entry in entries.iter().filter(|entry| !held(entry)) {
-            if let Some(part) = fit.not_for_it(entry).or_else(|| self.outlet.no_longer(entry, told)) {
+            let seen = self.outlet.see(entry);
+            let part = if let Seen::NotFor(part) = seen { Some(part) } else { self.outlet.no_longer(entry, told) };
+            if let Some(part) = part {
                 batch.notes.push((entry.seq, Fate::NotFor(part)));
                 continue;
             }
-            let fate = match fit.text(&entry.envelope) {
+            let text = match seen {
+                Seen::Open(envelope) => fit.text(&envelope),
+                Seen::Closed(closed) => Err(Unfit::Misfit(closed.to_string())),
+                Seen::NotFor(_) => Err(Unfit::NoForm),
+            };
+            let fate = match text {
                 Ok(text) => {
                     batch.texts.push(text);
                     batch.seqs.push(entry.seq);
@@ -359,7 +369,8 @@ impl<K: Sink> Delivery<K> {
         let fitted = self.outlet.fit.refresh(&self.outlet.door).map_err(|error| error.to_string());
         let fitted = self.outlet.is_recalled(&envelope).map_or(fitted, |why| Err(why.to_owned()));
         let text = fitted.and_then(|()| {
-            self.outlet.fit.text(&envelope).map_err(|unfit| match unfit {
+            let opened = self.outlet.open(&envelope).map_err(|closed| closed.to_string())?;
+            self.outlet.fit.text(&opened).map_err(|unfit| match unfit {
                 Unfit::NoForm => "it is no event of IntelMQ's".to_owned(),
                 Unfit::Misfit(reason) => reason,
             })

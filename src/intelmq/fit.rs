@@ -49,9 +49,10 @@ impl Fit {
         }
     }
 
-    /// Why the entry is not for this sink; `None`: it is. What our own IntelMQ gave us does not go back to it.
-    pub(super) fn not_for_it(&self, entry: &Entry) -> Option<Part> {
-        let (events, header) = (&self.events, entry.envelope.header());
+    /// Why the entry is not for this sink; `None`: it is. What our own IntelMQ gave us does not go back to it. `envelope` is
+    /// the entry's, opened if need be.
+    pub(super) fn not_for_it(&self, entry: &Entry, envelope: &Envelope) -> Option<Part> {
+        let (events, header) = (&self.events, envelope.header());
         let tagged = || events.tags.is_empty() || header.tags.iter().any(|tag| events.tags.contains(tag));
         if entry.from.is_none() {
             Some(Part::Own)

@@ -13,9 +13,9 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::trouble::{HeldBack, Trouble};
-use super::{Source, TakeLimit, recall};
+use super::{Source, TakeLimit, recall, secrecy};
 use crate::accept::{Gate, Own};
-use crate::envelope::{Bounds, Draft, Kind, Message, Name, Sealed, Secret, Unreadable, seal_among};
+use crate::envelope::{Bounds, Draft, EncryptionKey, Kind, Message, Name, Sealed, Secret, Unreadable, seal_among};
 use crate::link::Verdict;
 use crate::policy::{Prepared, Sealing};
 use crate::store::{Held, Quarantined, Store, StoreError};
@@ -34,6 +34,8 @@ pub struct Sealer {
     pub name: Name,
     /// our key,
     pub secret: Arc<Secret>,
+    /// what is encrypted to us,
+    pub encryption: EncryptionKey,
     /// IEP04 `uuid_org`,
     pub organisation: Option<Uuid>,
     /// and `uuid_instance`.
@@ -247,13 +249,18 @@ impl Intake {
             return Err("a withdrawal that names no event (relay:withdraws)".into());
         }
         let replaces = message.links.replaces;
-        let Prepared { message, hide, content, .. } =
-            self.sealing.prepare(message).map_err(|unsealable| unsealable.to_string())?;
+        let default_tlp = self.gate.rules().policy.default_tlp;
+        let Prepared { message, hide, content, encrypt, .. } =
+            self.sealing.prepare(message, default_tlp).map_err(|unsealable| unsealable.to_string())?;
         let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
         header.org = header.org.or(self.sealer.organisation);
         header.instance = header.instance.or(self.sealer.instance);
         header.content = content;
-        let draft = Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())?;
+        let draft = if encrypt {
+            secrecy::secret(&self.gate, &self.sealer, header, &message.fields)?
+        } else {
+            Draft::new(header, message.fields, bounds).map_err(|error| error.to_string())?
+        };
         if replaces == Some(draft.header().id) {
             return Err("it has the id of the event that it replaces".into());
         }

@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::ingest::Sealer;
+use super::secrecy;
 use crate::accept::{Gate, Own};
 use crate::envelope::{Draft, Kind, Message, seal};
 use crate::store::StoreError;
@@ -47,7 +48,12 @@ pub(super) async fn draft(
         Some(event) => {
             let fields = vec![("reason".to_owned(), json!(reason).to_string())];
             let header = event.withdrawal(Uuid::new_v4(), now);
-            Draft::new(header, fields, &gate.rules().bounds).map_err(|error| error.to_string())
+            let draft = if event.is_encrypted() {
+                secrecy::withdrawal(gate, sealer, header, &fields)
+            } else {
+                Draft::new(header, fields, &gate.rules().bounds)
+            };
+            draft.map_err(|error| error.to_string())
         }
         None if gate.knows(&sealer.name, id) => Err(format!(
             "{id} is not in the log any more (store.log_days): this node does not know whom it would have to tell"

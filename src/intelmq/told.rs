@@ -11,7 +11,7 @@ impl Outlet {
     /// Which of these entries, which come after number `at`, withdraw an event that this sink has given.
     pub(super) async fn told_of(&self, entries: &[Arc<Entry>], at: u64) -> Result<HashSet<u64>, StoreError> {
         let of = |entry: &Entry| {
-            let id = entry.envelope.withdraws().filter(|_| self.fit.not_for_it(entry).is_none())?;
+            let id = entry.envelope.withdraws().filter(|_| self.not_for_it(entry).is_none())?;
             Some((entry.envelope.header().key, id))
         };
         let through = entries.last().map_or(0, |entry| entry.seq);
@@ -44,7 +44,7 @@ impl Outlet {
                     })
                 }
                 Some(Fate::NotFor(_) | Fate::Unfit) => false,
-                _ => self.fit.not_for_it(copy).is_none(),
+                _ => self.not_for_it(copy).is_none(),
             };
             if given {
                 return Ok(true);

@@ -10,7 +10,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use super::line::are_bounded;
 use super::words::Nonce;
-use crate::envelope::{Key, Name, Secret};
+use crate::envelope::{EncryptionKey, Key, Name, Secret};
 
 /// Bytes of a message.
 pub const MAX_MESSAGE: usize = 4096;
@@ -40,6 +40,9 @@ pub struct Asked {
     pub node: Name,
     /// Its key, of which it proves that it has it.
     pub key: Key,
+    /// What others encrypt to.
+    #[serde(with = "in_bytes")]
+    pub encryption: EncryptionKey,
     /// Where it is dialled; none: it dials.
     pub addresses: Vec<String>,
     /// Program and version, for the log.
@@ -54,6 +57,9 @@ pub struct Asked {
 pub struct Welcome {
     /// What it calls itself.
     pub node: Name,
+    /// What others encrypt to.
+    #[serde(with = "in_bytes")]
+    pub encryption: EncryptionKey,
     /// Program and version, for the log.
     pub software: String,
 }
@@ -141,6 +147,23 @@ impl Message {
             return Err(Unreadable("what the guest says of itself is too long, or no text"));
         }
         Ok(asked)
+    }
+}
+
+/// A key to encrypt to, as its bytes.
+mod in_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use serde_bytes::ByteArray;
+
+    use crate::envelope::EncryptionKey;
+
+    pub(super) fn serialize<S: Serializer>(key: &EncryptionKey, serializer: S) -> Result<S::Ok, S::Error> {
+        ByteArray::new(*key.as_bytes()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EncryptionKey, D::Error> {
+        let bytes = ByteArray::<32>::deserialize(deserializer)?;
+        EncryptionKey::from_bytes(bytes.into_array()).map_err(D::Error::custom)
     }
 }
 

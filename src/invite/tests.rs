@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::line::tests_only_line_of;
 use super::*;
-use crate::envelope::{Key, Name, Secret};
+use crate::envelope::{EncryptionKey, EncryptionSecret, Key, Name, Secret};
 
 const HOUR: u64 = 3_600_000;
 
@@ -122,6 +122,7 @@ fn the_largest_invitation_has_a_line() {
     let asked = Asked {
         node: ours.guest.clone(),
         key: key(2),
+        encryption: encryption(2),
         addresses: ours.addresses.clone(),
         software: "x".repeat(200),
         commitment: ByteArray::new([1; 32]),
@@ -136,6 +137,7 @@ fn a_guest_proves_its_key_to_one_host_for_one_invitation() {
     let asked = Asked {
         node: name("cert-ee"),
         key: guest.key(),
+        encryption: encryption(2),
         addresses: vec![],
         software: "by hand".into(),
         commitment: ByteArray::new([1; 32]),
@@ -259,6 +261,10 @@ fn the_book_is_bounded() {
     assert!(!book.prune(2 * HOUR + KEPT));
 }
 
+fn encryption(seed: u8) -> EncryptionKey {
+    EncryptionSecret::derive(&[seed; 32]).key()
+}
+
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -273,6 +279,7 @@ fn the_vector_is_what_is_said() {
     let asked = Asked {
         node: ours.guest.clone(),
         key: guest.key(),
+        encryption: encryption(2),
         addresses: vec!["/dns/relay.cert.ee.example/tcp/4747".into()],
         software: "vector".into(),
         commitment: ByteArray::new(bound),
@@ -280,7 +287,8 @@ fn the_vector_is_what_is_said() {
     let answer = host_nonce(&host, &ticket.key(), &guest.key(), &bound);
     let parties =
         Parties { host: (&ours.host, &host.key()), guest: (&ours.guest, &guest.key()), ticket: &ticket.key() };
-    let welcome = Message::Welcome(Welcome { node: ours.host.clone(), software: "vector".into() });
+    let welcome =
+        Message::Welcome(Welcome { node: ours.host.clone(), encryption: encryption(1), software: "vector".into() });
     let vector = serde_json::json!({
         "host": {"name": ours.host, "seed": hex([1; 32]), "key": hex(host.key().as_bytes())},
         "guest": {"name": ours.guest, "seed": hex([2; 32]), "key": hex(guest.key().as_bytes())},

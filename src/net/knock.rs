@@ -15,7 +15,7 @@ use super::guest::{GuestEnd, receive, send};
 use super::join::{Join, News, Talk};
 use super::peer::Configured;
 use super::{keypair, peer_id, transport, trouble};
-use crate::envelope::{Name, Secret};
+use crate::envelope::{EncryptionKey, EncryptionSecret, Name, Secret};
 use crate::invite::{Asked, Invitation, Message, Parties, Refusal, Welcome, commitment, guest_nonce};
 
 /// How long all of it may take.
@@ -36,6 +36,8 @@ pub struct Joiner<'a> {
 pub struct Joined {
     /// The words that both operators compare.
     pub words: String,
+    /// What is encrypted to the host.
+    pub encryption: EncryptionKey,
     /// The host's program and version.
     pub software: String,
 }
@@ -156,6 +158,7 @@ impl Call {
         let asked = Asked {
             node: joiner.name.clone(),
             key,
+            encryption: EncryptionSecret::derive(joiner.secret.expose_seed()).key(),
             addresses: joiner.addresses.clone(),
             software: super::SOFTWARE.into(),
             commitment: commitment(&ours).into(),
@@ -176,7 +179,7 @@ impl Call {
             _ => return Err(out_of_place()),
         };
         self.send(&Message::Nonce(ours)).await.map_err(ended)?;
-        let Welcome { node, software } = match self.receive().await.map_err(ended)? {
+        let Welcome { node, encryption, software } = match self.receive().await.map_err(ended)? {
             Message::Welcome(welcome) => welcome,
             Message::Refused(reason) => return Err(refused(reason)),
             _ => return Err(out_of_place()),
@@ -185,7 +188,7 @@ impl Call {
             return Err(JoinError::OtherName { is: node, said: invitation.host.clone() });
         }
         let parties = Parties { host: (&node, &invitation.key), guest: (joiner.name, &key), ticket: &ticket };
-        Ok(Joined { words: parties.words(&theirs, &ours), software: super::short(&software) })
+        Ok(Joined { words: parties.words(&theirs, &ours), encryption, software: super::short(&software) })
     }
 }
 

@@ -15,7 +15,7 @@ use super::keys::{self, NoticeFailed};
 use super::roster::{self, PublishError};
 use super::status::Board;
 use super::{Core, lock};
-use crate::envelope::{Key, Name, Sealed};
+use crate::envelope::{Key, Name, Recipient, Sealed};
 use crate::intelmq::{Again, Intake, withdraw};
 use crate::net::now;
 use crate::store::{Held, IdNote, Outcome, Quarantined, Reader, StoreError};
@@ -65,6 +65,10 @@ impl watch::Node for Desk {
         watch::Known { me: rules.me.clone(), origins: rules.origins.clone() }
     }
 
+    fn recipient(&self) -> &Recipient {
+        &self.core.recipient
+    }
+
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String> {
         let Some((partner, linked)) = self.board.partner(peer) else {
             return Err(format!("there is no peer {peer}: `intelmq-relay peer list` shows those there are"));
@@ -92,7 +96,10 @@ impl watch::Node for Desk {
                 let _ = self.core.failed.try_send(error);
                 return Err(text);
             }
-            published.map_err(|reason| reason.to_string())
+            let mut lines = published.map_err(|reason| reason.to_string())?;
+            let (rules, ours) = (self.core.gate.rules(), self.core.recipient.key());
+            lines.extend(rules.origins.encryption_of_us(&rules.me, &ours));
+            Ok(lines)
         })
     }
 

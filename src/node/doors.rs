@@ -179,7 +179,8 @@ fn open_sink(core: &Arc<Core>, board: &Board, hands: &Hands, door: Name, give: G
         counts.seq = step.seq;
         progress.send_replace(());
     });
-    let outlet = Outlet { door, fit, gate: core.gate.clone(), again: asked, now, count };
+    let (recipient, gate) = (core.recipient.clone(), core.gate.clone());
+    let outlet = Outlet { door, fit, recipient, gate, again: asked, now, count };
     match &give {
         Give::Redis(config) => deliver(core, RedisSink::new(config, &core.sealer.name), outlet, give.clone()),
         Give::Files(config) => deliver(core, FilesSink::new(config), outlet, give.clone()),

@@ -101,7 +101,10 @@ impl Invitations {
         let theirs = guest.nonce(ours, &asked).await?;
         let parties = Parties { host: (&me, host), guest: (&asked.node, &asked.key), ticket: &ticket };
         let answer = match self.admit(ticket, asked.clone(), parties.words(&ours, &theirs)).await {
-            Ok(()) => Message::Welcome(Welcome { node: me.clone(), software: SOFTWARE.into() }),
+            Ok(()) => {
+                let encryption = self.core.sealer.encryption;
+                Message::Welcome(Welcome { node: me.clone(), encryption, software: SOFTWARE.into() })
+            }
             Err(refusal) => Message::Refused(refusal),
         };
         guest.answer(&answer).await
@@ -111,7 +114,7 @@ impl Invitations {
         let (answer, answered) = oneshot::channel();
         let newcomer = Newcomer { invitations: self.clone(), ticket, asked, words, answer };
         // Nobody has the file, or its holder has just gone.
-        self.changes.try_send(Change::Admit(newcomer)).map_err(|_| Refusal::NotNow)?;
+        self.changes.try_send(Change::Admit(newcomer.into())).map_err(|_| Refusal::NotNow)?;
         answered.await.unwrap_or(Err(Refusal::NotNow))
     }
 

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::accept::Gate;
 use crate::config::Config;
-use crate::envelope::{Name, Secret};
+use crate::envelope::{EncryptionSecret, Name, Recipient, Secret};
 use crate::intelmq::Sealer;
 use crate::link::{Claims, TokenKey};
 use crate::net::{Exchange, Net, NetError, now};
@@ -87,6 +87,7 @@ struct Core {
     net: Net,
     exchange: Exchange,
     sealer: Arc<Sealer>,
+    recipient: Arc<Recipient>,
     /// A task that cannot go on says why.
     failed: mpsc::Sender<StoreError>,
     /// Moves with every step of a link or a door: what stopping waits for.
@@ -129,22 +130,22 @@ pub struct Node {
 
 impl Node {
     /// Opens the store, listens, dials, and opens the doors. Everything that the node's tasks log carries its name.
-    pub async fn start(config: Config, secret: Secret) -> Result<Node, StartError> {
+    /// With the keys that it had before, it reads what was encrypted to these.
+    pub async fn start(config: Config, secret: Secret, former: Vec<EncryptionSecret>) -> Result<Node, StartError> {
         let span = info_span!("node", node = %config.node.name);
-        Node::start_here(config, secret).instrument(span).await
+        Node::start_here(config, secret, former).instrument(span).await
     }
 
-    async fn start_here(config: Config, secret: Secret) -> Result<Node, StartError> {
-        let store = Store::open(&config.node.data, &config.store).await?;
+    async fn start_here(config: Config, secret: Secret, former: Vec<EncryptionSecret>) -> Result<Node, StartError> {
         let secret = Arc::new(secret);
-        let mut gate = Gate::new(store, settings::rules(&config, &secret.key()));
-        if config.node.attest {
-            gate = gate.attesting(secret.clone());
-        }
-        gate.recall_roster().await?;
-        gate.recall_notices().await?;
+        let gate = Node::open(&config, &secret).await?;
         let tokens = TokenKey::bytes(secret.expose_seed());
         let token_key = TokenKey::new(&tokens, &gate.keep_token_key(tokens).await?);
+        let encryption = EncryptionSecret::derive(secret.expose_seed());
+        let recipient = Recipient::new(config.node.name.clone(), encryption, former);
+        if let Some(reason) = gate.rules().origins.encryption_of_us(&config.node.name, &recipient.key()) {
+            warn!("{reason}");
+        }
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
@@ -158,12 +159,14 @@ impl Node {
         let sealer = Sealer {
             name: config.node.name.clone(),
             secret,
+            encryption: recipient.key(),
             organisation: config.node.organisation,
             instance: config.node.instance,
         };
         let progress = exchange.progress.clone();
-        let (sealer, links, keys) = (sealer.into(), AtomicU64::new(1), keys::Keys::default());
-        let core = Arc::new(Core { gate, net, exchange, sealer, failed, progress, links, keys });
+        let (sealer, recipient) = (sealer.into(), recipient.into());
+        let (links, keys) = (AtomicU64::new(1), keys::Keys::default());
+        let core = Arc::new(Core { gate, net, exchange, sealer, recipient, failed, progress, links, keys });
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
         let turn = tokio::sync::Mutex::default();
@@ -194,6 +197,18 @@ impl Node {
         node.start_chores(invitations);
         info!(listening = ?node.core.net.listening(), "running");
         Ok(node)
+    }
+
+    /// The gate before the store, with what was known when the node ended.
+    async fn open(config: &Config, secret: &Arc<Secret>) -> Result<Gate, StartError> {
+        let store = Store::open(&config.node.data, &config.store).await?;
+        let mut gate = Gate::new(store, settings::rules(config, &secret.key()));
+        if config.node.attest {
+            gate = gate.attesting(secret.clone());
+        }
+        gate.recall_roster().await?;
+        gate.recall_notices().await?;
+        Ok(gate)
     }
 
     /// What runs beside peers and doors until the node ends.

@@ -20,7 +20,7 @@ pub enum Change {
     /// It is to be read again; the answer is why the old one stays.
     Reload(oneshot::Sender<Result<(), String>>),
     /// Somebody has joined.
-    Admit(Newcomer),
+    Admit(Box<Newcomer>),
 }
 
 /// A guest that is about to become a peer.
@@ -62,7 +62,9 @@ async fn admit(newcomer: &Newcomer, node: &mut Node, file: &Path) -> Result<(), 
         Some(peer) => Some(peer),
         None => {
             let give = if record.community { Share::Community } else { Share::None };
-            let edit = |text: &str| add_joined_peer(text, &asked.node, &asked.key, &asked.addresses, &give, words);
+            let edit = |text: &str| {
+                add_joined_peer(text, &asked.node, &asked.key, &asked.addresses, &give, &asked.encryption, words)
+            };
             let edited = edit_file(file, edit).map_err(|reason| not_now(&one_line(&reason)))?;
             edited.peers.into_iter().find(|peer| peer.key == asked.key)
         }

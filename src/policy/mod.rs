@@ -47,6 +47,8 @@ pub struct Policy {
 pub struct Terms {
     /// TLP:GREEN may go to it.
     pub community: bool,
+    /// What is encrypted to others passes, both ways.
+    pub carries: bool,
     /// Only tests pass, both ways.
     pub test: bool,
     /// What it is given.
@@ -62,6 +64,7 @@ impl Terms {
     pub fn new(peer: &config::Peer, sets: &config::RuleSets) -> Terms {
         Terms {
             community: peer.is_community(),
+            carries: peer.carries,
             test: peer.test,
             give: Rules::given(&peer.give, sets),
             take: Rules::taken(&peer.take, sets),
@@ -224,25 +227,31 @@ impl Policy {
         let header = envelope.header();
         let own = header.origin == self.me;
         let named = header.to.contains(peer);
+        let encrypted = header.is_encrypted();
+        let meant = header.to.is_empty() || named || (encrypted && terms.carries);
         let reason = if header.origin == *peer {
             Reason::ItsOrigin
         } else if from == Some(peer) {
             Reason::CameFrom
-        } else if !header.to.is_empty() && !named {
+        } else if !meant {
             Reason::NotNamed
-        } else if !self.tlp_lets(header, own, named) {
+        } else if !encrypted && !self.tlp_lets(header, own, named) {
+            // What is encrypted, nobody on the way can read: the origin has named those who can.
             Reason::Tlp(self.tlp(header))
         } else if envelope.path().len() > self.hops.saturating_add(1) {
             // We are at the path's end ourselves: our own event has passed nobody.
             Reason::Hops
         } else if terms.give.allow_nothing() {
             Reason::NothingGiven
-        } else if self.tlp(header) == Tlp::Green && !terms.community {
+        } else if !encrypted && self.tlp(header) == Tlp::Green && !terms.community {
             // After that: to be given nothing at all says more.
             Reason::Tlp(Tlp::Green)
         } else {
             match terms.give.ask(&Event { envelope, from, tlp: self.tlp(header) }) {
                 Answer::Deny(rule) => Reason::Rule(rule),
+                _ if encrypted && terms.test => Reason::TestMode(None),
+                // To be named, or to carry, is what allows it; there is nothing in it to hide.
+                _ if encrypted => return Decision::Give(Grant::default()),
                 Answer::Silent => Reason::NoRule,
                 Answer::Allow(by, hide) if is_guessable(envelope, &hide) => Reason::Guessable(by),
                 Answer::Allow(by, hide) => {
@@ -255,15 +264,17 @@ impl Policy {
     }
 
     /// Whether we may have `envelope`, which `bringer` brings. A node that keeps to the rules never sends what is
-    /// refused by the fixed part; a receiver may narrow, never widen. Except for [`Reason::NotNamed`], the reason is
-    /// about this way: another peer's copy may be good.
+    /// refused by the fixed part; a receiver may narrow, never widen. Except for [`Reason::NotNamed`] of what is not
+    /// encrypted, the reason is about this way: another peer's copy may be good.
     pub fn admits(&self, envelope: &Envelope, bringer: &Name, terms: &Terms) -> Result<(), Reason> {
         let header = envelope.header();
         let named = header.to.contains(&self.me);
-        if !header.to.is_empty() && !named {
+        let encrypted = header.is_encrypted();
+        let meant = header.to.is_empty() || named || (encrypted && terms.carries);
+        if !meant {
             return Err(Reason::NotNamed);
         }
-        if !self.tlp_lets(header, header.origin == *bringer, named) {
+        if !encrypted && !self.tlp_lets(header, header.origin == *bringer, named) {
             return Err(Reason::Tlp(self.tlp(header)));
         }
         if terms.take.allow_nothing() {
@@ -275,9 +286,20 @@ impl Policy {
         }
         match terms.take.ask(&Event { envelope, from: Some(bringer), tlp: self.tlp(header) }) {
             Answer::Deny(rule) => Err(Reason::Rule(rule)),
+            Answer::Silent | Answer::Allow(..) if encrypted && terms.test => Err(Reason::TestMode(None)),
+            Answer::Silent if encrypted => Ok(()),
             Answer::Silent => Err(Reason::NoRule),
             Answer::Allow(by, _) if terms.test && !is_test(envelope) => Err(Reason::TestMode(by)),
             Answer::Allow(..) => Ok(()),
+        }
+    }
+
+    /// The rule that keeps an event of our own from a peer with these terms. Asked before it is encrypted to that peer:
+    /// afterwards no rule sees into it.
+    pub fn keeps(&self, event: &Envelope, terms: &Terms) -> Option<Arc<RuleId>> {
+        match terms.give.ask(&Event { envelope: event, from: None, tlp: self.tlp(event.header()) }) {
+            Answer::Deny(rule) => Some(rule),
+            Answer::Allow(..) | Answer::Silent => None,
         }
     }
 
@@ -316,7 +338,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Admit, RuleSets, Share};
-    use crate::envelope::{Bounds, Draft, Message, Secret, seal};
+    use crate::envelope::{Bounds, Draft, Message, Secret, encrypt, seal};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -378,6 +400,80 @@ mod tests {
             let got = policy().shares(&envelope, from.as_ref(), &name("it"), &community());
             assert_eq!(got, *expected, "{origin} {label:?} {to:?} {from:?}");
         }
+    }
+
+    /// As [`envelope`], encrypted to `to`.
+    fn encrypted(origin: &str, tlp: Option<Tlp>, to: &[&str], hops: &[&str]) -> Envelope {
+        let mut header = envelope(origin, tlp, to, &[]).header().clone();
+        header.n = 0;
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let field = [("classification.type".to_owned(), TEST.to_owned())];
+        let keys = vec![None; to.len()];
+        let (header, fields) = encrypt(header, &field, &keys, &Bounds::default(), &mut rng).unwrap();
+        let draft = Draft::new(header, fields, &Bounds::default()).unwrap();
+        let sealed = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
+        hops.iter().fold((*sealed).clone(), |envelope, hop| envelope.with_hop(&name(hop)))
+    }
+
+    #[test]
+    fn what_is_encrypted_goes_to_whom_it_names_and_to_who_carries_it() {
+        use Decision::Withhold;
+        let sets = |text: &str| {
+            let key = Secret::from_seed(&[1; 32]).key();
+            let text = format!("[node]\nname = \"me\"\n[[peer]]\nname = \"it\"\nkey = \"{key}\"\n{text}");
+            let config =
+                Config::parse(&text, std::path::Path::new("/")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            Terms::new(&config.peers[0], &config.rules)
+        };
+        let rule = |act: &str, what: &str| {
+            sets(&format!("give = [\"r\"]\ntake = [\"r\"]\ncarries = true\n[[rules.r]]\ndo = \"{act}\"\n{what}"))
+        };
+        let by = |line| Withhold(Reason::Rule(Arc::new(RuleId { label: "r/1".into(), line })));
+        let carries = || Terms { carries: true, ..community() };
+        let bare = || sets("give = [\"r\"]\n[[rules.r]]\ndo = \"allow\"\nfields = { \"a\" = 1 }");
+        let hiding = || sets("give = [\"r\"]\n[[rules.r]]\ndo = \"allow\"\nhide = \"a*\"");
+        let red = Some(Tlp::Red);
+        let from = name("other");
+        for (origin, tlp, to, hops, terms, expected) in [
+            ("far", red, &["it"][..], &[][..], community(), give()),
+            ("far", Some(Tlp::AmberStrict), &["it", "x"], &[], bare(), give()),
+            // Neither of the community, nor allowed by a rule: its origin has named it.
+            ("far", Some(Tlp::Green), &["it"], &[], bare(), give()),
+            ("far", red, &["x"], &[], community(), Withhold(Reason::NotNamed)),
+            ("far", red, &["x"], &[], carries(), give()),
+            ("me", red, &["x"], &[], carries(), give()),
+            ("far", red, &["x"], &["a", "b", "c", "me"], carries(), Withhold(Reason::Hops)),
+            ("it", red, &["x"], &[], carries(), Withhold(Reason::ItsOrigin)),
+            ("other", red, &["it"], &[], Terms { give: Rules::default(), ..carries() }, Withhold(Reason::NothingGiven)),
+            ("far", red, &["it"], &[], rule("deny", "tlp = \"RED\""), by(9)),
+            ("far", red, &["x"], &[], rule("poison", "type = \"event\""), by(9)),
+            ("far", red, &["it"], &[], rule("poison", "tlp = \"GREEN\""), give()),
+            ("far", red, &["it"], &[], rule("poison", "fields = { \"classification.type\" = \"test\" }"), give()),
+            ("far", red, &["it"], &[], rule("deny", "fields = { \"a\" = { present = false } }"), by(9)),
+            // There is nothing in it that a rule could hide.
+            ("far", red, &["it"], &[], hiding(), give()),
+            ("far", red, &["it"], &[], Terms { test: true, ..community() }, Withhold(Reason::TestMode(None))),
+        ] {
+            let envelope = encrypted(origin, tlp, to, hops);
+            let got = policy().shares(&envelope, Some(&from).filter(|_| origin != "me"), &name("it"), &terms);
+            assert_eq!(got, expected, "{origin} {tlp:?} {to:?} {hops:?}");
+            assert!(matches!(got.tests_only(&envelope), Withhold(_)), "nobody can see that it is a test");
+        }
+        let back = encrypted("far", red, &["x"], &[]);
+        assert_eq!(policy().shares(&back, Some(&name("it")), &name("it"), &carries()), Withhold(Reason::CameFrom));
+        // The same when it is taken.
+        let admit = |to: &[&str], terms: &Terms| policy().admits(&encrypted("far", red, to, &[]), &name("it"), terms);
+        assert_eq!(admit(&["me"], &all()), Ok(()));
+        assert_eq!(admit(&["x"], &all()), Err(Reason::NotNamed));
+        assert_eq!(admit(&["x"], &Terms { carries: true, ..all() }), Ok(()));
+        assert_eq!(admit(&["me"], &Terms::default()), Err(Reason::NothingGiven));
+        assert_eq!(admit(&["me"], &Terms { test: true, ..all() }), Err(Reason::TestMode(None)));
+        assert_eq!(admit(&["x"], &rule("allow", "fields = { \"a\" = 1 }")), Ok(()));
+        assert!(matches!(admit(&["me"], &rule("deny", "tlp = \"RED\"")), Err(Reason::Rule(_))));
+        // What is not encrypted is not carried.
+        let open = envelope("far", Some(Tlp::Clear), &["x"], &[]);
+        assert_eq!(policy().admits(&open, &name("it"), &Terms { carries: true, ..all() }), Err(Reason::NotNamed));
+        assert_eq!(policy().shares(&open, None, &name("it"), &carries()), Withhold(Reason::NotNamed));
     }
 
     #[test]

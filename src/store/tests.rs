@@ -57,6 +57,7 @@ fn seal(number: u64, size: usize) -> Sealed {
         format: "intelmq".into(),
         tlp: None,
         to: vec![],
+        keys: vec![],
         tags: vec![],
         links: envelope::Links::default(),
         ext: Default::default(),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::notice::SignedNotice;
-use crate::envelope::{Key, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 /// Notices of one origin, at most.
 pub const MAX_OF_ORIGIN: usize = 8;
@@ -35,6 +35,8 @@ pub struct Successor {
     pub key: Key,
     /// What the other sealed before this time holds; `None`: it is revoked by the notice that names its successor.
     pub until: Option<u64>,
+    /// What is encrypted to it.
+    pub encryption: Option<EncryptionKey>,
 }
 
 /// What is known of an origin without its notices.
@@ -78,7 +80,10 @@ impl Lines {
                 let void = root.void.contains(&notice.key) || held[..at].iter().any(|held| is_void(held, &notice.key));
                 if (known.contains(&notice.key) && !void) || vouched {
                     known.extend([notice.key, next]);
-                    self.next.insert(notice.key, Successor { key: next, until: notice.until });
+                    self.next.insert(
+                        notice.key,
+                        Successor { key: next, until: notice.until, encryption: notice.encryption() },
+                    );
                     self.before.entry(next).or_insert(notice.key);
                 }
             }

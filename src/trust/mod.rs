@@ -9,6 +9,7 @@
 //! authorities are.
 
 mod changes;
+mod encryption;
 mod hear;
 mod lines;
 mod notice;

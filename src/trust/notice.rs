@@ -11,8 +11,7 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::roster::is_x25519;
-use crate::envelope::{Key, Name, Secret};
+use crate::envelope::{EncryptionKey, Key, Name, Secret};
 
 /// The version of notices that this program writes and reads.
 const VERSION: u8 = 1;
@@ -60,6 +59,17 @@ impl Notice {
         Notice { v: VERSION, origin: origin.clone(), key, time, next, until, revoked, encryption: None }
     }
 
+    /// The same, with what is encrypted to the next key.
+    #[must_use]
+    pub fn encrypting(self, encryption: Option<EncryptionKey>) -> Notice {
+        Notice { encryption: encryption.map(|key| ByteArray::new(*key.as_bytes())), ..self }
+    }
+
+    /// What is encrypted to the next key.
+    pub(super) fn encryption(&self) -> Option<EncryptionKey> {
+        self.encryption.and_then(|key| EncryptionKey::from_bytes(key.into_array()).ok())
+    }
+
     fn encode(&self) -> Result<Vec<u8>, BadNotice> {
         self.check()?;
         // Encoding plain data into memory cannot fail.
@@ -92,7 +102,9 @@ impl Notice {
         }
         match &self.encryption {
             Some(_) if self.next.is_none() => shape("an encryption key goes with a next key"),
-            Some(key) if !is_x25519(key) => shape("its encryption key is no canonical X25519 key of full order"),
+            Some(key) if EncryptionKey::from_bytes(key.into_array()).is_err() => {
+                shape("its encryption key is no canonical X25519 key of full order")
+            }
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::envelope::Secret;
+use crate::envelope::{EncryptionSecret, Secret};
 
 const OVERLAP: u64 = 1000;
 
@@ -125,7 +125,7 @@ fn our_own_line_is_known() {
     assert_eq!(after.ancestors(&key(21)).collect::<Vec<_>>(), [key(20)]);
     let mut before = Origins::default().of(name("me"), key(20));
     assert_eq!(hear(&mut before, &notice), Ok(true));
-    assert_eq!(before.successor(&key(20)), Some(Successor { key: key(21), until: Some(OVERLAP) }));
+    assert_eq!(before.successor(&key(20)), Some(Successor { key: key(21), until: Some(OVERLAP), encryption: None }));
 }
 
 #[test]
@@ -301,4 +301,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_encrypted_to_a_key_is_so_until_it_is_over_or_void() {
+    let of = |n: u8| EncryptionSecret::derive(&[n; 32]).key();
+    let at = name("cert-at");
+    let follows = |old: u8, next: u8, until| {
+        let notice = Notice::succession(&at, key(old), key(next), until, 500).encrypting(Some(of(next)));
+        SignedNotice::sign(notice, &secret(old), Some(&secret(next))).unwrap()
+    };
+    let mut origins = origins().encrypting([(at.clone(), of(1))].into_iter());
+    let ask = |origins: &Origins, time| origins.encryption(&at, time);
+    assert_eq!(hear(&mut origins, &follows(1, 2, OVERLAP)), Ok(true));
+    assert_eq!(hear(&mut origins, &follows(2, 3, 2 * OVERLAP)), Ok(true));
+    let expected = [(OVERLAP - 1, 1), (OVERLAP, 2), (2 * OVERLAP - 1, 2), (2 * OVERLAP, 3), (u64::MAX, 3)];
+    for (time, n) in expected {
+        assert_eq!(ask(&origins, time), Some(of(n)), "at {time}");
+    }
+    // Stolen: nothing more is encrypted to it.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, None)), Ok(true));
+    assert_eq!((ask(&origins, 299), ask(&origins, 300)), (Some(of(1)), Some(of(2))));
+    assert_eq!(origins.encryption(&name("cert-ee"), 0), None);
 }

@@ -13,7 +13,7 @@ use super::lines::{Lines, Notices, Root, Successor};
 use super::roster::{Member, MemberKey, Roster};
 use super::{Held, Trusted, Unfit};
 use crate::config::Config;
-use crate::envelope::{Key, Name, rfc3339};
+use crate::envelope::{EncryptionKey, Key, Name, rfc3339};
 
 /// How a key stands for an origin, for what it sealed at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Origins {
     owners: HashMap<Key, Name>,
     /// Ourselves.
     us: Option<(Name, Key)>,
+    /// What is encrypted to them, as configured.
+    pub(super) encryption: HashMap<Name, EncryptionKey>,
     /// Whose rosters count; none: there is none.
     trusted: Option<Trusted>,
     roster: Option<Arc<Held>>,
@@ -68,7 +70,10 @@ impl Origins {
     pub fn configured(config: &Config) -> Origins {
         let peers = config.peers.iter().map(|peer| (peer.name.clone(), peer.key));
         let origins = config.origins.iter().map(|origin| (origin.name.clone(), origin.key));
-        Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into))
+        let of_peers = config.peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.encryption?)));
+        let of_origins = config.origins.iter().filter_map(|origin| Some((origin.name.clone(), origin.encryption?)));
+        let origins = Origins::new(peers.chain(origins), config.roster.as_ref().map(Into::into));
+        origins.encrypting(of_peers.chain(of_origins))
     }
 
     /// Whose rosters count.
@@ -131,6 +136,10 @@ impl Origins {
                 [self.owners.get(key), self.listed.get(key)].into_iter().flatten().any(|owner| *owner != of)
             }),
         }
+    }
+
+    pub(super) fn configured_key(&self, name: &Name) -> Option<&Key> {
+        self.configured.get(name)
     }
 
     /// The key that relay.toml has for this name, or our own.
@@ -225,7 +234,7 @@ impl Origins {
     }
 
     /// What the roster says of this name, if it speaks of the same node as the configuration.
-    fn member(&self, name: &Name) -> Option<&Member> {
+    pub(super) fn member(&self, name: &Name) -> Option<&Member> {
         let member = self.roster.as_ref()?.roster().member(name)?;
         let same = |key: &Key| member.keys.iter().any(|held| held.key == *key);
         self.ours(name).is_none_or(same).then_some(member)
@@ -267,6 +276,7 @@ impl Origins {
                 }
             }
         }
+        found.extend(self.encryption_contradictions());
         found
     }
 }

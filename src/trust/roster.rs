@@ -10,7 +10,7 @@ use serde_bytes::ByteArray;
 use uuid::Uuid;
 
 use super::Unfit;
-use crate::envelope::{Key, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 /// The version of rosters that this program writes and reads.
 pub const VERSION: u8 = 1;
@@ -187,7 +187,7 @@ impl Member {
         {
             return shape(format!("{rdns:?} of the member {name} is no reversed name, as org.example.cert"));
         }
-        if self.encryption.is_some_and(|key| !is_x25519(&key)) {
+        if self.encryption.is_some_and(|key| EncryptionKey::from_bytes(*key).is_err()) {
             return shape(format!("the encryption key of the member {name} is no canonical X25519 key of full order"));
         }
         Ok(())
@@ -202,27 +202,6 @@ fn point(key: &Key, whose: &str) -> Result<(), Unfit> {
 fn is_domain(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     text.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(legal))
-}
-
-/// Points of small order: whoever encrypted to one would encrypt to everybody.
-const SMALL: [[u8; 32]; 2] = [
-    [
-        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
-        0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
-    ],
-    [
-        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
-        0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
-    ],
-];
-
-/// Below p = 2^255 - 19, and none of the points of small order.
-pub(super) fn is_x25519(key: &[u8; 32]) -> bool {
-    let rest_is = |from: usize, byte: u8| key[from..31].iter().all(|b| *b == byte);
-    // p - 1 is of small order too.
-    let high = key[31] > 0x7f || (key[31] == 0x7f && rest_is(1, 0xff) && key[0] >= 0xec);
-    let low = key[31] == 0 && rest_is(1, 0) && key[0] <= 1;
-    !high && !low && !SMALL.contains(key)
 }
 
 fn shape<T>(what: impl Into<String>) -> Result<T, Unfit> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::envelope::{Bounds, Draft, Message, Secret, seal};
+use crate::envelope::{Bounds, Draft, EncryptionSecret, Message, Secret, seal};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -277,6 +277,39 @@ fn origins_are_known_by_configuration_and_roster() {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
     assert_eq!(said.lines().count(), 4, "{said}");
+}
+
+#[test]
+fn what_is_encrypted_to_is_configured_or_else_in_the_roster() {
+    let of = |n: u8| EncryptionSecret::derive(&[n; 32]).key();
+    let mut roster = roster(1);
+    for (member, n) in [(0, 1), (1, 2)] {
+        roster.members[member].encryption = Some((*of(n).as_bytes()).into());
+    }
+    let mut other = member("cert-fi", vec![held(15)]);
+    other.encryption = Some((*of(3).as_bytes()).into());
+    roster.members.push(other);
+    let configured = [("cert-at", 11), ("cert-fi", 25), ("cert-it", 16)];
+    let origins = Origins::new(configured.iter().map(|(origin, n)| (name(origin), key(*n))), Some(trusted()));
+    let encryption = [("cert-at", 7), ("cert-it", 8)].map(|(origin, n)| (name(origin), of(n)));
+    let origins = origins.encrypting(encryption.into_iter()).with(&open(&roster, &[1, 2]).into()).unwrap();
+    for (origin, expected) in [
+        // Configured, and another in the roster.
+        ("cert-at", Some(7)),
+        ("cert-ee", Some(2)),
+        // The roster speaks of another node of that name.
+        ("cert-fi", None),
+        ("cert-it", Some(8)),
+        ("cert-xx", None),
+    ] {
+        assert_eq!(origins.encryption(&name(origin), 0), expected.map(of), "{origin}");
+    }
+    let said = origins.contradictions(&name("me"), &key(99));
+    let about: Vec<_> = said.iter().filter(|text| text.contains("encryption key")).collect();
+    assert!(about.len() == 1 && about[0].contains("cert-at") && about[0].contains(&of(7).to_string()), "{said:?}");
+    let us = |n| origins.encryption_of_us(&name("cert-ee"), &of(n));
+    assert!(us(2).is_none() && us(5).unwrap().contains(&of(5).to_string()));
+    assert!(origins.encryption_of_us(&name("cert-xx"), &of(5)).is_none());
 }
 
 #[test]

@@ -1,20 +1,22 @@
 //! Entries for a person's eyes. Everything that a peer wrote is shown without control characters.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use uuid::Uuid;
 
-use super::question::{Form, Seen};
-use super::way::{Known, long, short, way};
-use crate::envelope::{CyCat, Field, Shape};
+use super::question::{Form, Seen, View};
+use super::way::{long, short, way};
+use crate::envelope::{Bounds, Closed, CyCat, Envelope, Field, Recipient, Shape};
 use crate::store::{Entry, Held, Quarantined};
 
-/// The lines that an entry is. `withdrawn`: its origin has withdrawn it.
-pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool, known: &Known) -> Vec<String> {
-    match form {
-        Form::Line => vec![one(entry, withdrawn, known)],
-        Form::Full => full(entry, withdrawn, known),
-        Form::Json(shape) => vec![entry.envelope.write_marked(shape, withdrawn)],
+/// The lines that an entry is. `withdrawn`: its origin has withdrawn it. What is encrypted is shown as `view.recipient` reads it.
+pub(super) fn entry(entry: &Entry, view: &View<'_>, withdrawn: bool) -> Vec<String> {
+    match view.form {
+        Form::Line => vec![one(entry, withdrawn, view)],
+        Form::Full => full(entry, withdrawn, view),
+        Form::Json(shape) => vec![open(&entry.envelope, view.recipient).0.write_marked(shape, withdrawn)],
         Form::Sealed => {
             let envelope = BASE64.encode(entry.envelope.bytes());
             let seen = Seen { seq: entry.seq, from: entry.from.clone(), envelope };
@@ -24,41 +26,57 @@ pub(super) fn entry(entry: &Entry, form: Form, withdrawn: bool, known: &Known) -
     }
 }
 
+/// The envelope as it can be read; and why it cannot, where it is closed.
+fn open<'a>(envelope: &'a Envelope, recipient: Option<&Recipient>) -> (Cow<'a, Envelope>, Option<Closed>) {
+    // It was taken in, by the limits of then.
+    let unbounded = Bounds { bytes: usize::MAX, fields: usize::MAX, path: usize::MAX };
+    let closed = || Closed::ForOthers(envelope.header().to.clone());
+    match recipient.map(|recipient| recipient.open(envelope, &unbounded)) {
+        Some(Ok(opened)) => (opened, None),
+        Some(Err(closed)) => (Cow::Borrowed(envelope), Some(closed)),
+        None => (Cow::Borrowed(envelope), envelope.header().is_encrypted().then(closed)),
+    }
+}
+
 /// Number, time, id, what, label, way, size; the classification is all that is told of the payload.
-fn one(entry: &Entry, withdrawn: bool, known: &Known) -> String {
-    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+fn one(entry: &Entry, withdrawn: bool, view: &View<'_>) -> String {
+    let (envelope, _) = open(&entry.envelope, view.recipient);
+    let (envelope, header) = (&*envelope, envelope.header());
     let hidden = match envelope.hidden() {
         0 => String::new(),
         hidden => format!(", {hidden} hidden"),
     };
     let withdrawn = if withdrawn { ", withdrawn" } else { "" };
-    let void = if known.is_void(header) { ", key-revoked" } else { "" };
-    let relations: String = relations(entry).map(|(word, id)| format!(", {word} {id}")).collect();
+    let void = if view.known.is_void(header) { ", key-revoked" } else { "" };
+    let encrypted = if envelope.was_encrypted() { ", encrypted" } else { "" };
+    let fields =
+        if header.is_encrypted() { "encrypted".to_owned() } else { format!("{} fields{hidden}{encrypted}", header.n) };
+    let relations: String = relations(envelope).map(|(word, id)| format!(", {word} {id}")).collect();
     let kind = envelope.field("classification.type").map_or("-", |value| value.trim_matches('"'));
     let tlp = header.tlp.map_or("-", |tlp| tlp.as_str());
     clean(&format!(
-        "{} {} {} {} {} {} {} ({} fields{hidden}{withdrawn}{void}{relations})",
+        "{} {} {} {} {} {} {} ({fields}{withdrawn}{void}{relations})",
         entry.seq,
         time(entry.at),
         CyCat(header),
         header.kind.as_str(),
         tlp,
-        short(&way(entry, known)),
+        short(&way(entry, &view.known)),
         kind,
-        header.n
     ))
 }
 
 /// What it says of other events.
-fn relations(entry: &Entry) -> impl Iterator<Item = (&'static str, Uuid)> {
-    let links = &entry.envelope.header().links;
-    let both = [("withdraws", entry.envelope.withdraws()), ("replaces", links.replaces)];
+fn relations(envelope: &Envelope) -> impl Iterator<Item = (&'static str, Uuid)> {
+    let links = &envelope.header().links;
+    let both = [("withdraws", envelope.withdraws()), ("replaces", links.replaces)];
     both.into_iter().filter_map(|(word, id)| Some((word, id?)))
 }
 
-fn full(entry: &Entry, withdrawn: bool, known: &Known) -> Vec<String> {
-    let way = way(entry, known);
-    let (envelope, header) = (&entry.envelope, entry.envelope.header());
+fn full(entry: &Entry, withdrawn: bool, view: &View<'_>) -> Vec<String> {
+    let way = way(entry, &view.known);
+    let (envelope, closed) = open(&entry.envelope, view.recipient);
+    let (envelope, header) = (&*envelope, envelope.header());
     let mut lines = vec![
         format!("id        {}", CyCat(header)),
         format!("number    {}{}", entry.seq, if entry.completes { " (a fuller copy)" } else { "" }),
@@ -76,15 +94,20 @@ fn full(entry: &Entry, withdrawn: bool, known: &Known) -> Vec<String> {
     if withdrawn {
         lines.push("withdrawn by its origin: it is not delivered, nor given to anybody".into());
     }
-    if known.is_void(header) {
+    if view.known.is_void(header) {
         lines.push("key-revoked  its key was void by then: it is not delivered, nor given to anybody".into());
     }
-    lines.extend(relations(entry).map(|(word, id)| format!("{word:<9} {id}")));
+    lines.extend(relations(envelope).map(|(word, id)| format!("{word:<9} {id}")));
     if !header.to.is_empty() {
         lines.push(format!("to        {}", header.to.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ")));
     }
     if !header.tags.is_empty() {
         lines.push(format!("tags      {}", header.tags.join(" ")));
+    }
+    lines.extend(secrecy(entry, closed.as_ref(), view.recipient));
+    if closed.is_some() {
+        lines.push(String::new());
+        return lines.iter().map(|line| clean(line)).collect();
     }
     lines.push(format!("fields    {}, {} hidden", header.n, envelope.hidden()));
     for field in envelope.fields() {
@@ -97,11 +120,28 @@ fn full(entry: &Entry, withdrawn: bool, known: &Known) -> Vec<String> {
     lines.iter().map(|line| clean(line)).collect()
 }
 
+/// Whether others can read it, and whether we can.
+fn secrecy(entry: &Entry, closed: Option<&Closed>, recipient: Option<&Recipient>) -> Option<String> {
+    let text = match closed {
+        _ if !entry.envelope.header().is_encrypted() => return None,
+        None => "encrypted; this node is a recipient, and has opened it to show it".to_owned(),
+        Some(_) if recipient.is_none() => {
+            "encrypted, and not opened: ask the running node, which has the key".to_owned()
+        }
+        Some(Closed::ForOthers(_)) if entry.from.is_none() => {
+            "encrypted; this node does not name itself, so it cannot read it back".to_owned()
+        }
+        Some(Closed::ForOthers(_)) => "encrypted; this node is no recipient, and cannot read it".to_owned(),
+        Some(closed) => format!("encrypted, and cannot be read: {closed}"),
+    };
+    Some(format!("secrecy   {text}"))
+}
+
 /// The lines that an item in quarantine is.
-pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form) -> Vec<String> {
+pub(super) fn quarantined(number: u64, item: &Quarantined, form: Form, recipient: Option<&Recipient>) -> Vec<String> {
     let text = match &item.held {
         Held::Item(item) => String::from_utf8_lossy(item),
-        Held::Envelope(envelope) => envelope.write(Shape::Iep04).into(),
+        Held::Envelope(envelope) => open(envelope, recipient).0.write(Shape::Iep04).into(),
     };
     match form {
         Form::Line => {
@@ -144,6 +184,7 @@ pub(super) fn clean(line: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::way::Known;
     use super::*;
     use crate::envelope::{Bounds, Draft, Message, Secret, seal};
 
@@ -159,11 +200,13 @@ mod tests {
         let envelope = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
         let shown = Arc::new(Entry { seq: 1, at: 0, from: None, completes: false, envelope: envelope.clone() });
         let item = |held| Quarantined { at: 0, door: "in".parse().unwrap(), reason: escape.into(), held };
-        let known = Known { me: "cert-ee".parse().unwrap(), origins: Arc::default() };
-        let mut lines = [entry(&shown, Form::Line, false, &known), entry(&shown, Form::Full, true, &known)].concat();
+        let origins = Arc::default();
+        let known = Known { me: "cert-ee".parse().unwrap(), origins };
+        let view = |form| View { form, recipient: None, known: known.clone() };
+        let mut lines = [entry(&shown, &view(Form::Line), false), entry(&shown, &view(Form::Full), true)].concat();
         for form in [Form::Line, Form::Full] {
-            lines.extend(quarantined(1, &item(Held::Item(escape.into())), form));
-            lines.extend(quarantined(1, &item(Held::Envelope(Box::new(envelope.clone()))), form));
+            lines.extend(quarantined(1, &item(Held::Item(escape.into())), form, None));
+            lines.extend(quarantined(1, &item(Held::Envelope(Box::new(envelope.clone()))), form, None));
         }
         assert!(lines.iter().any(|line| line.contains("[2J")), "{lines:#?}");
         assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:#?}");

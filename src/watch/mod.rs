@@ -26,15 +26,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::config::Config;
-use crate::envelope::Name;
+use crate::config::{Config, KeyFileError, KeySource, StoredKey, former_secrets};
+use crate::envelope::{EncryptionSecret, Name, Recipient, Secret};
 use crate::store::{Reader, Store};
 
 pub use invited::{Host, Invited};
 pub use question::{Act, Ask, Filter, Form, Invite, Question, Recall, Seen};
 pub use way::Known;
 
-use question::Asked;
+use question::{Asked, AtRest};
 
 /// Longest question: it may hold an event, escaped, or a roster.
 const MOST: u64 = 4 << 20;
@@ -48,6 +48,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// By whose keys it verifies hops now.
     fn known(&self) -> Known;
+
+    /// It, as one that events are encrypted to.
+    fn recipient(&self) -> &Recipient;
 
     /// Gives a peer again what was stored at this time (ms since 1970) or later; what follows, or why not, for a person.
     fn resend(&self, peer: &Name, since: u64) -> Result<String, String>;
@@ -228,7 +231,6 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
         *follow = false;
     }
     let (reader, mut writer) = tokio::io::duplex(64 << 10);
-    let readers = readers(config);
     let known = match Known::at_rest(config, &store).await {
         Ok(known) => known,
         Err(error) => {
@@ -236,8 +238,9 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
             return Err(error.to_string());
         }
     };
+    let rest = AtRest { readers: readers(config), recipient: recipient(config), known };
     let answer = async {
-        let result = question::answer(&question, &store, Asked::AtRest(&readers, &known), &mut writer).await;
+        let result = question::answer(&question, &store, Asked::AtRest(&rest), &mut writer).await;
         drop(writer);
         result
     };
@@ -246,6 +249,16 @@ async fn ask_store(config: &Config, question: &Question, piece: impl FnMut(Piece
     // Who stops reading breaks the pipe: not an error.
     let _ = answered;
     read.map_err(|error| error.to_string())
+}
+
+/// The node as a recipient, where its key is a file that needs no passphrase: nobody is asked, and no command is run, for a
+/// look into the log.
+fn recipient(config: &Config) -> Option<Recipient> {
+    let source @ KeySource::File(file) = config.node.key_source() else { return None };
+    let secret = StoredKey::read(source).ok()?.open(|| Err(KeyFileError::Wrong(String::new()))).ok()?;
+    let derive = |secret: &Secret| EncryptionSecret::derive(secret.expose_seed());
+    let former = former_secrets(file, None).0.iter().map(derive).collect();
+    Some(Recipient::new(config.node.name.clone(), derive(&secret), former))
 }
 
 /// Who reads the log, by the configuration.

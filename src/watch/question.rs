@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::way::Known;
 use super::why::{self, Why};
 use super::{Node, line};
-use crate::envelope::{Key, Kind, Name, Shape};
+use crate::envelope::{Key, Kind, Name, Recipient, Shape};
 use crate::store::{Cursor, Entry, ReadLimit, Reader, Store, StoreError};
 
 pub(super) const NOT_RUNNING: &str = "the node is not running: start it with `intelmq-relay run`";
@@ -200,37 +200,55 @@ impl Filter {
     }
 }
 
+/// What answers where no node runs.
+pub(super) struct AtRest {
+    /// Who reads the log.
+    pub(super) readers: Vec<Reader>,
+    /// The node as a recipient, if its key can be had.
+    pub(super) recipient: Option<Recipient>,
+    /// Whose keys are known.
+    pub(super) known: Known,
+}
+
 /// Who is asked.
 #[derive(Clone, Copy)]
 pub(super) enum Asked<'a> {
     #[allow(missing_docs)]
     Running(&'a dyn Node),
-    /// The store alone, with who reads the log and whose keys are known, where no node could say it.
-    AtRest(&'a [Reader], &'a Known),
+    /// The store alone, with what no node could say.
+    AtRest(&'a AtRest),
 }
 
 impl<'a> Asked<'a> {
     fn node(self) -> Option<&'a dyn Node> {
         match self {
             Asked::Running(node) => Some(node),
-            Asked::AtRest(..) => None,
+            Asked::AtRest(_) => None,
         }
     }
 
     fn readers(self) -> &'a [Reader] {
         match self {
             Asked::Running(_) => &[],
-            Asked::AtRest(readers, _) => readers,
+            Asked::AtRest(rest) => &rest.readers,
         }
     }
 
-    /// A running node may know more after a while.
-    fn known(self) -> Known {
+    /// How it shows entries in this form. A running node may know more after a while.
+    fn view(self, form: Form) -> View<'a> {
         match self {
-            Asked::Running(node) => node.known(),
-            Asked::AtRest(_, known) => known.clone(),
+            Asked::Running(node) => View { form, recipient: Some(node.recipient()), known: node.known() },
+            Asked::AtRest(rest) => View { form, recipient: rest.recipient.as_ref(), known: rest.known.clone() },
         }
     }
+}
+
+/// How entries are shown.
+pub(super) struct View<'a> {
+    pub(super) form: Form,
+    pub(super) recipient: Option<&'a Recipient>,
+    /// By whose keys hops are verified, and events are void.
+    pub(super) known: Known,
 }
 
 /// Writes the answer. An error is the reader's going away.
@@ -240,13 +258,13 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
     asked: Asked<'_>,
     out: &mut W,
 ) -> io::Result<()> {
-    let (node, readers) = (asked.node(), asked.readers());
+    let node = asked.node();
     match &question.ask {
         Ask::Log { after, last, follow, filter } => {
             let start = last.map(|last| store.head().saturating_sub(last)).or(*after).unwrap_or(0);
             log(start, *follow, filter, question.form, store, asked, out).await
         }
-        Ask::Quarantine(after) => quarantine(*after, question.form, store, out).await,
+        Ask::Quarantine(after) => quarantine(*after, &asked.view(question.form), store, out).await,
         Ask::Settle { numbers, act } => match node {
             Some(node) => settle(numbers, *act, store, node, out).await,
             None => say(out, '!', NOT_RUNNING).await,
@@ -290,7 +308,9 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
             None => say(out, '!', NOT_RUNNING).await,
         },
         Ask::Why { id, peer, file } => {
-            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers, known: asked.known() };
+            let view = asked.view(question.form);
+            let readers = asked.readers();
+            let why = Why { id: *id, only: peer.as_ref(), file, store, node, readers, known: view.known };
             explain(&why, question.form, out).await
         }
     }
@@ -334,10 +354,10 @@ async fn log<W: AsyncWrite + Unpin>(
             }
             continue;
         };
-        let known = asked.known();
+        let view = asked.view(form);
         for entry in entries.iter().filter(|entry| follow || entry.seq <= end).filter(|entry| filter.admits(entry)) {
             let header = entry.envelope.header();
-            for line in line::entry(entry, form, store.is_withdrawn(&header.key, header.id), &known) {
+            for line in line::entry(entry, &view, store.is_withdrawn(&header.key, header.id)) {
                 say(out, '=', &line).await?;
             }
         }
@@ -383,7 +403,12 @@ async fn explain<W: AsyncWrite + Unpin>(why: &Why<'_>, form: Form, out: &mut W) 
     Ok(())
 }
 
-async fn quarantine<W: AsyncWrite + Unpin>(mut after: u64, form: Form, store: &Store, out: &mut W) -> io::Result<()> {
+async fn quarantine<W: AsyncWrite + Unpin>(
+    mut after: u64,
+    view: &View<'_>,
+    store: &Store,
+    out: &mut W,
+) -> io::Result<()> {
     loop {
         let items = match store.quarantined(after, 64).await {
             Ok(items) => items,
@@ -392,7 +417,7 @@ async fn quarantine<W: AsyncWrite + Unpin>(mut after: u64, form: Form, store: &S
         let Some((last, _)) = items.last() else { return Ok(()) };
         after = *last;
         for (number, item) in &items {
-            for line in line::quarantined(*number, item, form) {
+            for line in line::quarantined(*number, item, view.form, view.recipient) {
                 say(out, '=', &line).await?;
             }
         }

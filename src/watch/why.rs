@@ -20,6 +20,21 @@ use crate::store::{Cursor, Entry, Fate, Held, IdNote, Note, Outcome, Part, Reade
 /// Entries of one id that are explained: a hostile origin may make any number.
 pub(super) const MOST: usize = 64;
 
+/// What is said where no rule decided.
+const EVERYTHING: &str = "a word that allows everything";
+
+/// What allows an encrypted event instead.
+fn secrecy(entry: &Entry, reader: &Reader) -> Option<&'static str> {
+    let header = entry.envelope.header();
+    let is_named = header.to.contains(reader.name());
+    let word = if is_named {
+        "its origin, which names it: it is encrypted to it"
+    } else {
+        "`carries`: it is encrypted to others"
+    };
+    header.is_encrypted().then_some(word)
+}
+
 /// What is asked, and of whom.
 pub(super) struct Why<'a> {
     pub(super) id: Uuid,
@@ -74,6 +89,9 @@ impl Why<'_> {
                 let place = place.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
                 let notes = notes.iter().filter(|note| note.reader == *reader && note.is_about(entry.seq));
                 let mut told = self.told(entry, reader, notes, place, &report);
+                if let Some(word) = secrecy(entry, reader).filter(|_| told.fate == "given" || told.fate == "had") {
+                    told.text = told.text.replacen(EVERYTHING, word, 1);
+                }
                 if told.fate == "quarantined" {
                     self.look_into_quarantine(entry, reader, &by_id, &mut told).await?;
                 }
@@ -186,7 +204,7 @@ impl Why<'_> {
     fn decision(&self, note: &Note) -> Told {
         let mut told = match &note.fate {
             Fate::Granted { by, hidden } => {
-                let by_what = by.as_deref().map_or("a word that allows everything".into(), |rule| self.rule(rule));
+                let by_what = by.as_deref().map_or(EVERYTHING.into(), |rule| self.rule(rule));
                 let fields = match hidden {
                     0 => String::new(),
                     1 => ", 1 field hidden".into(),
@@ -397,5 +415,6 @@ fn part_of(part: Part) -> (&'static str, &'static str) {
         Part::NotGiven => ("not-given", "it withdraws an event that this door has not given"),
         Part::Withdrawn => ("withdrawn", "its origin has withdrawn it"),
         Part::KeyRevoked => ("key-revoked", "it was sealed with a key that is revoked for that time"),
+        Part::ForOthers => ("for-others", "it is encrypted to others, and only carried here"),
     }
 }

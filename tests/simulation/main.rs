@@ -59,7 +59,7 @@ fn restrict(rng: &mut ChaCha20Rng, graph: &mut Graph) {
 }
 
 fn event(origin: usize, tlp: &'static str) -> Event {
-    Event { origin, tlp, to: Vec::new(), content: false, steals: None, id: Uuid::nil(), born: None }
+    Event { origin, tlp, to: Vec::new(), encrypted: false, content: false, steals: None, id: Uuid::nil(), born: None }
 }
 
 fn events(rng: &mut ChaCha20Rng, nodes: usize, count: usize) -> Vec<Event> {
@@ -181,6 +181,11 @@ fn network_with_rules(seed: u64, kind: Kind, nodes: std::ops::RangeInclusive<usi
     let mut events = events(&mut rng, nodes, 30 + nodes);
     // With content ids one copy can keep another from being looked at: what everybody must have would depend on it.
     events.iter_mut().for_each(|event| event.content = false);
+    // What names recipients is encrypted to them, half of the time. With many nodes, their slots would make events so large
+    // that the network has little time for anything else.
+    if nodes <= 12 {
+        events.iter_mut().step_by(2).for_each(|event| event.encrypted = !event.to.is_empty());
+    }
     let rules = Rules::new(kind, &graph, &events, &mut rng);
     let restrictions = rules.restrictions(nodes);
     let settings = Settings { window: 8 << 10, ..Settings::default() };

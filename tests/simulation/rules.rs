@@ -65,7 +65,7 @@ struct Rule {
 impl Rule {
     fn matches(&self, event: &Event, number: usize, copy: &Copy) -> bool {
         let Content { class, net, n } = content(number);
-        let open = |field: usize| copy.hidden & 1 << field == 0;
+        let open = |field: usize| !event.encrypted && copy.hidden & 1 << field == 0;
         let label = if event.tlp == "none" { "AMBER" } else { event.tlp };
         self.class.as_ref().is_none_or(|classes| open(0) && classes.contains(&class))
             && self.net.is_none_or(|is| open(1) && is == net)
@@ -116,6 +116,8 @@ impl Rule {
 #[derive(Debug, Clone)]
 struct Way {
     community: bool,
+    /// What the giver has written about the taker, both ways.
+    carries: bool,
     give: Sets,
     take: Sets,
 }
@@ -128,6 +130,21 @@ struct Sets {
 }
 
 impl Sets {
+    /// Whether an encrypted event may pass, for which whom it names, or who carries it, counts as the last rule that allows.
+    fn let_pass(&self, event: &Event, number: usize, copy: &Copy) -> bool {
+        let mut denied = false;
+        for set in &self.sets {
+            let decides = |rule: &&Rule| rule.act != "hide" && rule.matches(event, number, copy);
+            match set.iter().find(decides).map(|rule| rule.act) {
+                Some("poison") => return false,
+                Some("allow") => return true,
+                Some(_) => denied = true,
+                None => {}
+            }
+        }
+        self.everything || !denied
+    }
+
     /// What is hidden of a copy that may pass; `None`: it may not.
     fn allow(&self, event: &Event, number: usize, copy: &Copy) -> Option<Mask> {
         let mut hide = 0;
@@ -217,7 +234,14 @@ impl Rules {
                 let Some(hidden) = self.gives(event, number, &copy, taker, way) else { continue };
                 let shown = Copy { node: taker, from: Some(giver), hidden, ..copy };
                 all_shown.insert(shown);
-                if way.take.allow(event, number, &shown).is_none() {
+                let taken = if event.encrypted {
+                    // What the taker has written about the giver.
+                    let carried = event.to.contains(&taker) || self.ways[&(taker, giver)].carries;
+                    carried && way.take.let_pass(event, number, &shown)
+                } else {
+                    way.take.allow(event, number, &shown).is_some()
+                };
+                if !taken {
                     continue;
                 }
                 let copy = Copy { passed: copy.passed + 1, ..shown };
@@ -232,6 +256,11 @@ impl Rules {
     /// What is hidden of a copy that the giver may give.
     fn gives(&self, event: &Event, number: usize, copy: &Copy, taker: usize, way: &Way) -> Option<Mask> {
         let giver = copy.node;
+        if event.encrypted {
+            let way_is_open = taker != event.origin && copy.from != Some(taker) && copy.passed <= self.hops;
+            let given = way_is_open && (event.to.contains(&taker) || way.carries);
+            return (given && way.give.let_pass(event, number, copy)).then_some(0);
+        }
         let fixed = super::reference::lets(event, giver, taker)
             && copy.from != Some(taker)
             && copy.passed <= self.hops
@@ -248,8 +277,9 @@ impl Rules {
         let (mut text, mut sets) = (format!("[node]\nname = \"{}\"\n", name(node)), String::new());
         for (&(_, peer), give) in self.ways.range((node, 0)..(node + 1, 0)) {
             let (take, key) = (&self.ways[&(peer, node)], secret(peer).key());
-            writeln!(text, "[[peer]]\nname = \"{}\"\nkey = \"{key}\"\ncommunity = {}", name(peer), give.community)
-                .unwrap();
+            let Way { community, carries, .. } = give;
+            writeln!(text, "[[peer]]\nname = \"{}\"\nkey = \"{key}\"\ncommunity = {community}", name(peer)).unwrap();
+            writeln!(text, "carries = {carries}").unwrap();
             give.give.write("give", "community", &format!("give-{peer}"), &mut text, &mut sets);
             take.take.write("take", "all", &format!("take-{peer}"), &mut text, &mut sets);
             peers.push(peer);
@@ -318,7 +348,9 @@ impl Way {
             Sets { sets, everything: count == 0 || rng.random_bool(0.8) }
         };
         let (give, take) = (sets(true, giver), sets(false, taker));
-        Way { community: rng.random_bool(0.8), give, take }
+        let community = rng.random_bool(0.8);
+        // Of the two ends and not of chance: what else is drawn stays as it was.
+        Way { community, carries: !(giver + 2 * taker).is_multiple_of(3), give, take }
     }
 }
 

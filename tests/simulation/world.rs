@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use intelmq_relay::config::Rate;
-use intelmq_relay::envelope::{Draft, Envelope, Key, Message, Name, Sealed, seal};
+use intelmq_relay::envelope::{Draft, Envelope, Key, Message, Name, Sealed, encrypt, seal};
 use intelmq_relay::link::{
     Allowance, Answer, Bodies, Frame, From, Link, LinkId, MAX_BATCHES, Settings, Submission, Violation, decode_length,
     pack,
@@ -59,6 +59,8 @@ pub struct Event {
     pub origin: usize,
     pub tlp: &'static str,
     pub to: Vec<usize>,
+    /// Nobody else can read it.
+    pub encrypted: bool,
     /// The id is made of the content.
     pub content: bool,
     /// It takes the id of this event.
@@ -464,6 +466,13 @@ impl World {
         header.content = event.content.then(Vec::new);
         if let Some(other) = event.steals {
             header.id = self.draft(other).header().id;
+        }
+        if event.encrypted {
+            // Nobody opens it here.
+            let keys = vec![None; header.to.len()];
+            let mut rng = ChaCha20Rng::seed_from_u64(number as u64);
+            let (header, fields) = encrypt(header, &message.fields, &keys, &BOUNDS, &mut rng).unwrap();
+            return Draft::new(header, fields, &BOUNDS).unwrap();
         }
         Draft::new(header, message.fields, &BOUNDS).unwrap()
     }

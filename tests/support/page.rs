@@ -4,6 +4,7 @@ use std::path::Path;
 
 /// What the page has in place of a peer's key.
 const KEY: &str = "key = \"12D3KooW…\"";
+const ENCRYPTION: &str = "encryption = \"X25…\"";
 
 /// A fenced block of configuration, and the heading that it stands under.
 #[derive(Debug, Clone)]
@@ -38,14 +39,16 @@ pub fn pieces() -> Vec<Piece> {
     pieces
 }
 
-/// The text with each peer's and origin's own key and address: `of` says them by its name.
-pub fn filled(text: &str, of: impl Fn(&str) -> (String, String)) -> String {
+/// The text with each peer's and origin's own key, address and encryption key: `of` says them by its name.
+pub fn filled(text: &str, of: impl Fn(&str) -> (String, String, String)) -> String {
     let mut name = String::new();
     let mut lines = Vec::new();
     for line in text.lines() {
         name = line.strip_prefix("name = ").map_or(name, |quoted| quoted.trim_matches('"').to_owned());
         lines.push(if line == KEY {
             format!("key = {:?}", of(&name).0)
+        } else if line == ENCRYPTION {
+            format!("encryption = {:?}", of(&name).2)
         } else if line.starts_with("addresses = ") {
             assert_eq!(line, format!("addresses = [\"/dns/relay.{name}.example/tcp/4747\"]"), "whose address is it?");
             format!("addresses = [{:?}]", of(&name).1)

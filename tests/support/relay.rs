@@ -45,6 +45,8 @@ pub struct Relay {
     pub name: String,
     /// Its key, as PeerId.
     pub key: String,
+    /// What is encrypted to it.
+    pub encryption: String,
     /// Where it listens.
     pub address: String,
     folder: TempDir,
@@ -59,11 +61,13 @@ impl Relay {
         let (process, node) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let address = format!("/ip4/127.{}.{}.{node}/tcp/4747", 1 + (process >> 8) % 250, process & 255);
         let folder = tempfile::tempdir().unwrap();
+        let (key, encryption) = (String::new(), String::new());
         let mut relay =
-            Relay { name: name.into(), key: String::new(), address, folder, process: None, log: Arc::default() };
+            Relay { name: name.into(), key, encryption, address, folder, process: None, log: Arc::default() };
         relay.expect(0, &["init", "--name", name, "--listen", &relay.address]);
         let id = relay.expect(0, &["id"]);
         let key = id.split_whitespace().find(|word| word.starts_with("12D3KooW")).unwrap();
+        relay.encryption = id.split_whitespace().find(|word| word.starts_with("X25")).unwrap().to_owned();
         relay.key = key.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
         let net = "dial_min_seconds = 0.1\ndial_max_seconds = 0.4\nping_seconds = 2.0";
         relay.configure(&format!("[node]\nname = \"{name}\"\n[net]\nlisten = [\"{}\"]\n{net}\n", relay.address));
@@ -118,7 +122,14 @@ impl Relay {
 
     /// Has `peer` as its peer, and dials it; `give` is `none` or `community`.
     pub fn peer(&self, peer: &Relay, give: &str) {
-        self.expect(0, &["peer", "add", &peer.name, &peer.key, &peer.address, "--give", give]);
+        let Relay { name, key, address, encryption, .. } = peer;
+        self.expect(0, &["peer", "add", name, key, address, "--give", give, "--encryption", encryption]);
+    }
+
+    /// Knows `origin`, which is no peer.
+    pub fn knows(&self, origin: &Relay) {
+        let Relay { name, key, encryption, .. } = origin;
+        self.and(&format!("[[origin]]\nname = \"{name}\"\nkey = \"{key}\"\nencryption = \"{encryption}\""));
     }
 
     /// A file or folder of the node.

@@ -296,8 +296,39 @@ fn vector(name: &str, bytes: Vec<u8>, expect: &str) -> Vector {
 }
 
 pub fn envelopes() -> Vec<Vector> {
-    let all = [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals(), other_forms(), hops::hops()];
+    let all = [good(), bad_shapes(), bad_headers(), bad_fields(), bad_seals(), other_forms(), hops::hops(), closed()];
     all.into_iter().flatten().collect()
+}
+
+/// Encrypted payloads, as whoever passes them on sees them. What opens is in `encrypted.json`.
+fn closed() -> Vec<Vector> {
+    let parts = || {
+        let to = plain().with("to", texts(&["cert-ee", "cert-pl"]));
+        to.with("keys", List(vec![bytes([0x55; 80]), bytes([0x66; 80])])).fields(&[("", "\"AAAA\"")])
+    };
+    let made = |name: &str, parts: Parts, expect: &str| vector(name, encode(parts.wire()), expect);
+    let json = format!(
+        r#"{{"format": "intelmq", "version": 1, "type": "event", "meta": {{"uuid": "{UUID}", "tags": [], {}, "relay:to": ["cert-ee", "cert-pl"], "relay:path": "!cert-at", "relay:encrypted": true}}, "payload": "AAAA"}}"#,
+        META.replace(r#", "relay:path": "!cert-at""#, "")
+    );
+    let tells_more = "more than is needed";
+    let link = |key| map(vec![(key, bytes([0x11; 16]))]);
+    vec![
+        Vector { json: Some(json), ..made("encrypted", parts(), "ok") },
+        made("encrypted-key-missing", parts().with("keys", List(vec![bytes([0x55; 80])])), "as many keys"),
+        made("encrypted-to-nobody", parts().without("to"), "as many keys"),
+        made("encrypted-name-twice", parts().with("to", texts(&["cert-ee", "cert-ee"])), "a recipient twice"),
+        made("encrypted-key-short", parts().with("keys", List(vec![bytes([0x55; 79]); 2])), "not an envelope's CBOR"),
+        made("encrypted-with-tags", parts().with("tags", texts(&["x"])), tells_more),
+        made("encrypted-with-org", parts().with("org", bytes([1; 16])), tells_more),
+        made("encrypted-with-instance", parts().with("instance", bytes([1; 16])), tells_more),
+        made("encrypted-with-ext", parts().with("ext", map(vec![("x-a", text("1"))])), tells_more),
+        made("encrypted-with-replaces", parts().with("links", link("replaces")), tells_more),
+        made("encrypted-with-content-id", parts().with("content", texts(&[])), tells_more),
+        made("encrypted-two-fields", parts().fields(&[("", "\"AAAA\""), ("a", "1")]), "is one field"),
+        made("encrypted-no-field", parts().fields(&[]), "is one field"),
+        made("encrypted-field-with-a-name", parts().fields(&[("a", "\"AAAA\"")]), "has no name"),
+    ]
 }
 
 fn good() -> Vec<Vector> {

@@ -14,7 +14,7 @@ pub(super) fn outdated(status: &serde_json::Value) -> Vec<Finding> {
     let mut found: Vec<Finding> = names
         .map(|(name, key)| {
             let key = key.as_str().unwrap_or_default();
-            let text = format!("relay.toml has an old key of it; it works, since this node was told of the next\n  write there: key = \"{key}\"");
+            let text = format!("relay.toml has an old key of it; it works, since this node was told of the next\n  write there: key = \"{key}\"; and as its encryption, if it has one there, what `intelmq-relay id` prints at the peer");
             Finding::note(format!("key of {name}"), text)
         })
         .collect();

@@ -1,12 +1,15 @@
 //! Rules and doors that are no mistakes of the configuration, and probably not what is meant.
 
+use std::collections::BTreeSet;
+
 use super::Finding;
-use crate::config::{Act, Admit, Config, Peer, SealRule, Share};
-use crate::envelope::{Name, Shape};
+use crate::config::{Act, Admit, Config, Encrypt, Peer, SealRule, Share};
+use crate::envelope::{Name, Shape, Tlp};
 use crate::harmonization::Format;
 
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = unknown_fields(config);
+    findings.extend(strangers(config));
     for peer in config.peers.iter().filter(|peer| peer.test) {
         findings.push(Finding::note(
             format!("peer {}", peer.name),
@@ -46,6 +49,32 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
                  bot's queue; leave it for a reader of your own",
             ));
         }
+    }
+    findings
+}
+
+/// Recipients that nothing can be encrypted to. Whose key the roster has, is not known here.
+fn strangers(config: &Config) -> Vec<Finding> {
+    let has_key = |name: &Name| {
+        let of_peers = config.peers.iter().map(|peer| (&peer.name, peer.encryption));
+        let mut all = of_peers.chain(config.origins.iter().map(|origin| (&origin.name, origin.encryption)));
+        *name == config.node.name || config.roster.is_some() || all.any(|(one, key)| one == name && key.is_some())
+    };
+    let mut findings = Vec::new();
+    for (door, _, seal) in config.take.seals() {
+        let red = |tlp: Option<Tlp>| seal.encrypt == Encrypt::Named || tlp == Some(Tlp::Red);
+        let rules = seal.rules.iter().filter(|rule| red(rule.tlp)).flat_map(|rule| &rule.to);
+        let named = seal.to.iter().filter(|_| red(seal.tlp)).chain(rules);
+        let strangers: BTreeSet<&Name> = named.filter(|name| !has_key(name)).collect();
+        findings.extend(strangers.into_iter().map(|name| {
+            Finding::note(
+                format!("door {door}"),
+                format!(
+                    "what is for {name} would be encrypted to it, and its key is not known here, so such events go into quarantine\n  \
+                     write as encryption into its [[peer]] or [[origin]] what `intelmq-relay id` prints there"
+                ),
+            )
+        }));
     }
     findings
 }

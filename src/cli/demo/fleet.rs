@@ -49,7 +49,7 @@ impl Fleet {
         let config = Config::read(&place.folder.join("relay.toml"))?;
         let file = place.folder.join("node.key");
         let secret = StoredKey::read(config.node.key_source())?.open(|| Err(KeyFileError::Encrypted(file)))?;
-        let started = Node::start(config, secret).await;
+        let started = Node::start(config, secret, Vec::new()).await;
         place.node = Some(started.map_err(|error| CliError::Node(format!("{}: {error}", place.name)))?);
         Ok(())
     }

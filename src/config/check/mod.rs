@@ -127,6 +127,14 @@ fn peers(config: &Config, found: &mut Found) {
                 "ask both for what `intelmq-relay id` prints there",
             );
         }
+        let same = |other: &&Peer| other.encryption.is_some() && other.encryption == peer.encryption;
+        if let Some(first) = config.peers[..i].iter().find(same) {
+            found.add(
+                format!("peer.{i}.encryption"),
+                format!("the peers {} and {} have the same encryption key", first.name, peer.name),
+                "ask both for what `intelmq-relay id` prints there",
+            );
+        }
         peer_addresses(i, peer, found);
         peer_origins(config, i, peer, found);
     }
@@ -198,7 +206,7 @@ fn roster(config: &Config, found: &mut Found) {
 fn origins(config: &Config, found: &mut Found) {
     let (mut names, mut keys) = (Unique::new(), Unique::new());
     for (i, origin) in config.origins.iter().enumerate() {
-        let Origin { name, key } = origin;
+        let Origin { name, key, .. } = origin;
         if *name == config.node.name {
             found.add(
                 format!("origin.{i}.name"),
@@ -218,6 +226,16 @@ fn origins(config: &Config, found: &mut Found) {
                 format!("origin.{i}.key"),
                 format!("the origins {first} and {name} have the same key"),
                 "ask both for what `intelmq-relay id` prints there",
+            );
+        }
+        if let Some(peer) = config.peers.iter().find(|peer| peer.name == *name)
+            && let (Some(of_peer), Some(of_origin)) = (peer.encryption, origin.encryption)
+            && of_peer != of_origin
+        {
+            found.add(
+                format!("origin.{i}.encryption"),
+                format!("the origin {name} is a peer too, with another encryption key"),
+                "ask it for what `intelmq-relay id` prints there, and remove this origin",
             );
         }
         // The same name and key as a peer's is no contradiction, only needless.

@@ -12,7 +12,9 @@ mod text;
 
 pub use command::KeyCommandError;
 pub use passphrase::{Passphrase, PassphraseError};
-pub use succession::{former_key_files, has_next_key, make_next_key_file, next_key_file, succeed_key_file};
+pub use succession::{
+    former_key_files, former_secrets, has_next_key, make_next_key_file, next_key_file, succeed_key_file,
+};
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::super::replace::sync_folder_of;
 use super::{KeyFileError, KeySource, Passphrase, StoredKey, locked, make_key_file};
-use crate::envelope::Key;
+use crate::envelope::{Key, Secret};
 
 /// Keys of the past that are looked at.
 const MOST: usize = 64;
+/// Those of them, the newest, that are opened: with a passphrase, each takes a second.
+const OPENED: usize = 3;
 
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -28,6 +30,20 @@ pub fn next_key_file(path: &Path) -> PathBuf {
 /// The files of the keys that were before, the oldest first.
 pub fn former_key_files(path: &Path) -> Vec<PathBuf> {
     (1..=MOST).map(|n| beside(path, &n.to_string())).take_while(|file| file.exists()).collect()
+}
+
+/// The secrets of the keys that were before, the newest first, as far as this passphrase opens them; and why not the
+/// others.
+pub fn former_secrets(path: &Path, passphrase: Option<&Passphrase>) -> (Vec<Secret>, Vec<KeyFileError>) {
+    let (mut secrets, mut failed) = (Vec::new(), Vec::new());
+    for file in former_key_files(path).iter().rev().take(OPENED) {
+        let open = || passphrase.map(Passphrase::again).ok_or(KeyFileError::Wrong(file.display().to_string()));
+        match StoredKey::read(KeySource::File(file)).and_then(|stored| stored.open(open)) {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => failed.push(error),
+        }
+    }
+    (secrets, failed)
 }
 
 /// Writes the key file of the key that is to follow, owned as the one of now is. Never overwrites.
@@ -99,7 +115,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::envelope::Secret;
 
     fn key(n: u8) -> Key {
         Secret::from_seed(&[n; 32]).key()

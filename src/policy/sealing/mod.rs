@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::RuleId;
 use super::matcher::{Condition, Fact};
 use super::named::Named;
-use crate::config::{self, IdKind};
+use crate::config::{self, Encrypt, IdKind};
 use crate::envelope::{Kind, Message, Name, Tlp, glob, json};
 
 pub use self::pseudonym::PseudonymKey;
@@ -30,6 +30,9 @@ pub struct Prepared {
     pub hide: Vec<String>,
     /// Present when its id is to be made of the content: the fields left out.
     pub content: Option<Vec<String>>,
+    /// Whether it is to be encrypted to its recipients. What would be hidden is not even in it then, and its id is never
+    /// made of the content, which could be guessed by it.
+    pub encrypt: bool,
     /// The rules that matched, in the order of the file.
     pub rules: Vec<Arc<RuleId>>,
 }
@@ -39,7 +42,8 @@ pub struct Prepared {
 pub enum Unsealable {
     /// Everything in it is left out.
     #[error(
-        "no field is left of it after `drop` and `truncate` in the door's seal: let less go there, or drop the item"
+        "no field is left of it after `drop` and `truncate` in the door's seal (and `hide`, where it is encrypted): let \
+         less go there, or drop the item"
     )]
     NoField,
     /// An empty list of recipients would mean everybody.
@@ -57,6 +61,7 @@ pub struct Sealing {
     tlp: Option<Tlp>,
     tags: Vec<String>,
     to: Vec<Name>,
+    encrypt: Encrypt,
     always: Effects,
     rules: Vec<Rule>,
     /// The fields that some rule names.
@@ -88,7 +93,7 @@ struct Rule {
 impl Sealing {
     /// The seal of `door`, as configured. Its rules are called `door/name`, or by their number.
     pub fn new(door: &Name, seal: &config::Seal, key: PseudonymKey) -> Sealing {
-        let config::Seal { id, id_without, tlp, tags, to, drop, hide, truncate, pseudonym, rules } = seal;
+        let config::Seal { id, id_without, tlp, tags, to, encrypt, drop, hide, truncate, pseudonym, rules } = seal;
         let mut named = Named::default();
         Sealing {
             id: *id,
@@ -96,6 +101,7 @@ impl Sealing {
             tlp: *tlp,
             tags: tags.clone(),
             to: to.clone(),
+            encrypt: *encrypt,
             always: Effects::new(drop, hide, truncate, pseudonym),
             rules: rules.iter().enumerate().map(|(i, rule)| Rule::new(door, i, rule, &mut named)).collect(),
             named,
@@ -103,8 +109,8 @@ impl Sealing {
         }
     }
 
-    /// What is sealed of an event that came in, or why nothing can be.
-    pub fn prepare(&self, mut message: Message) -> Result<Prepared, Unsealable> {
+    /// What is sealed of an event that came in, or why nothing can be. `default_tlp` is what one without a label counts as.
+    pub fn prepare(&self, mut message: Message, default_tlp: Tlp) -> Result<Prepared, Unsealable> {
         let rules = self.matching(&message);
         self.label(&mut message, &rules);
         self.recipients(&mut message, &rules)?;
@@ -115,10 +121,20 @@ impl Sealing {
             }
         }
         let effects = std::iter::once(&self.always).chain(rules.iter().map(|rule| &rule.effects));
-        let hide = self.fields(&mut message, &effects.filter(|effects| !effects.are_none()).collect::<Vec<_>>())?;
-        let of_content = message.id.is_none() && self.id == IdKind::Content && !message.fields.is_empty();
+        let mut hide = self.fields(&mut message, &effects.filter(|effects| !effects.are_none()).collect::<Vec<_>>())?;
+        let red = message.tlp.unwrap_or(default_tlp) == Tlp::Red;
+        let encrypt = !message.to.is_empty() && (red || self.encrypt == Encrypt::Named);
+        if encrypt && !hide.is_empty() {
+            // Recipients are not to have it either, and others do not see that there is anything.
+            message.fields.retain(|(key, _)| !hide.contains(key));
+            hide.clear();
+            if message.fields.is_empty() {
+                return Err(Unsealable::NoField);
+            }
+        }
+        let of_content = message.id.is_none() && self.id == IdKind::Content && !message.fields.is_empty() && !encrypt;
         let content = of_content.then(|| self.id_without.clone());
-        Ok(Prepared { hide, content, rules: rules.iter().map(|rule| rule.id.clone()).collect(), message })
+        Ok(Prepared { hide, content, encrypt, rules: rules.iter().map(|rule| rule.id.clone()).collect(), message })
     }
 
     fn matching(&self, message: &Message) -> Vec<&Rule> {

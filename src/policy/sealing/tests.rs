@@ -64,7 +64,7 @@ fn the_strictest_label_holds() {
         // Without a condition, a rule is the least that holds for all.
         ("", &["tlp = \"AMBER\""], r#"{"tlp": "CLEAR"}"#, Some(Tlp::Amber)),
     ] {
-        let got = seal_of(seal, rules).prepare(event(event_text)).unwrap();
+        let got = seal_of(seal, rules).prepare(event(event_text), Tlp::Amber).unwrap();
         assert_eq!(got.message.tlp, expected, "{seal} {rules:?} {event_text}");
     }
 }
@@ -72,12 +72,16 @@ fn the_strictest_label_holds() {
 #[test]
 fn a_stricter_label_is_said_in_the_event_too() {
     let strict = seal_of("", &["tlp = \"AMBER+STRICT\""]);
-    let got = strict.prepare(event(r#"{"a": 1, "tlp": "white", "extra.tlp": "GREEN"}"#)).unwrap();
+    let got = strict.prepare(event(r#"{"a": 1, "tlp": "white", "extra.tlp": "GREEN"}"#), Tlp::Amber).unwrap();
     assert_eq!(fields(&got), ["a=1", "tlp=\"AMBER+STRICT\""]);
-    let same = strict.prepare(event(r#"{"tlp": "red", "extra.tlp": "GREEN"}"#)).unwrap();
+    let same = strict.prepare(event(r#"{"tlp": "red", "extra.tlp": "GREEN"}"#), Tlp::Amber).unwrap();
     assert_eq!(fields(&same), ["tlp=\"red\"", "extra.tlp=\"GREEN\""]);
-    assert_eq!(fields(&strict.prepare(event(r#"{"a": 1, "extra.tlp": "green"}"#)).unwrap()), ["a=1"], "in the header");
-    let other = strict.prepare(event(r#"{"tlp": "GREEN", "extra.tlp": "no label"}"#)).unwrap();
+    assert_eq!(
+        fields(&strict.prepare(event(r#"{"a": 1, "extra.tlp": "green"}"#), Tlp::Amber).unwrap()),
+        ["a=1"],
+        "in the header"
+    );
+    let other = strict.prepare(event(r#"{"tlp": "GREEN", "extra.tlp": "no label"}"#), Tlp::Amber).unwrap();
     assert_eq!(fields(&other), ["tlp=\"AMBER+STRICT\"", "extra.tlp=\"no label\""]);
 }
 
@@ -97,10 +101,10 @@ fn recipients_only_become_fewer() {
         ("", &[d], own, None),
         (d, &[ab, d], none, None),
     ] {
-        let got = seal_of(seal, rules).prepare(event(event_text));
+        let got = seal_of(seal, rules).prepare(event(event_text), Tlp::Amber);
         assert_eq!(got.map(|got| got.message.to).ok(), expected.map(named), "{seal} {rules:?} {event_text}");
     }
-    let said = seal_of("", &[ab, d]).prepare(event(none)).unwrap_err().to_string();
+    let said = seal_of("", &[ab, d]).prepare(event(none), Tlp::Amber).unwrap_err().to_string();
     assert!(said.contains("the rule in/2 of the door"), "{said}");
 }
 
@@ -115,11 +119,11 @@ fn conditions_look_at_the_event_as_it_came_in() {
             "when.fields.\"source.ip\".present = false\ntags = \"gone\"",
         ],
     );
-    let got = both.prepare(event(r#"{"feed.name": "a", "source.ip": "192.0.2.77", "b": 1}"#)).unwrap();
+    let got = both.prepare(event(r#"{"feed.name": "a", "source.ip": "192.0.2.77", "b": 1}"#), Tlp::Amber).unwrap();
     assert_eq!(got.rules.iter().map(|rule| &*rule.label).collect::<Vec<_>>(), ["in/of-a", "in/2"]);
     assert_eq!(got.message.tags, ["all", "a", "ours"], "each once");
     assert_eq!(fields(&got), ["b=1"]);
-    let other = both.prepare(event(r#"{"format": "n6", "payload": {"b": 1}}"#)).unwrap();
+    let other = both.prepare(event(r#"{"format": "n6", "payload": {"b": 1}}"#), Tlp::Amber).unwrap();
     assert_eq!(other.message.tags, ["all", "n6", "gone"]);
 }
 
@@ -181,7 +185,7 @@ fn fields_go_are_hidden_truncated_or_named_anew() {
             &[],
         ),
     ] {
-        let got = seal_of(seal, rules).prepare(event(event_text)).unwrap();
+        let got = seal_of(seal, rules).prepare(event(event_text), Tlp::Amber).unwrap();
         assert_eq!(fields(&got), expected, "{seal} {rules:?} {event_text}");
         assert_eq!(got.hide, hidden, "{seal} {rules:?} {event_text}");
     }
@@ -190,10 +194,10 @@ fn fields_go_are_hidden_truncated_or_named_anew() {
 #[test]
 fn an_event_of_which_nothing_is_left_is_not_sealed() {
     let all = seal_of("drop = [\"rtir_id\", \"raw\"]\ntruncate.fields = \"extra.*\"", &[]);
-    assert_eq!(all.prepare(event(r#"{"rtir_id": 1}"#)), Err(Unsealable::NoField));
-    assert_eq!(all.prepare(event(r#"{"extra.host": "no address", "raw": "x"}"#)), Err(Unsealable::NoField));
+    assert_eq!(all.prepare(event(r#"{"rtir_id": 1}"#), Tlp::Amber), Err(Unsealable::NoField));
+    assert_eq!(all.prepare(event(r#"{"extra.host": "no address", "raw": "x"}"#), Tlp::Amber), Err(Unsealable::NoField));
     // An update of tags never had any.
-    assert!(all.prepare(event(r#"{"format": "intelmq", "meta": {"tags": ["x"]}, "payload": {}}"#)).is_ok());
+    assert!(all.prepare(event(r#"{"format": "intelmq", "meta": {"tags": ["x"]}, "payload": {}}"#), Tlp::Amber).is_ok());
     let said = Unsealable::NoField.to_string();
     assert!(said.starts_with("no field is left"), "{said}");
 }
@@ -201,11 +205,42 @@ fn an_event_of_which_nothing_is_left_is_not_sealed() {
 #[test]
 fn ids_of_the_content_are_those_of_what_is_left() {
     let content = seal_of("id = \"content\"\nid_without = [\"feed.name\"]\ndrop = [\"raw\", \"a\"]", &[]);
-    let got = content.prepare(event(r#"{"a": 1, "b": 2}"#)).unwrap();
+    let got = content.prepare(event(r#"{"a": 1, "b": 2}"#), Tlp::Amber).unwrap();
     assert_eq!(got.content, Some(vec!["feed.name".to_owned()]));
     let with_id = r#"{"meta": {"uuid": "72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b"}, "payload": {"b": 2}}"#;
-    assert_eq!(content.prepare(event(with_id)).unwrap().content, None);
-    assert_eq!(seal_of("", &[]).prepare(event(r#"{"a": 1}"#)).unwrap().content, None);
+    assert_eq!(content.prepare(event(with_id), Tlp::Amber).unwrap().content, None);
+    assert_eq!(seal_of("", &[]).prepare(event(r#"{"a": 1}"#), Tlp::Amber).unwrap().content, None);
+}
+
+#[test]
+fn what_names_recipients_is_encrypted_and_then_nothing_in_it_is_hidden_or_guessable() {
+    let to = r#"{"meta": {"relay:to": ["b"]}, "payload": {"a": 1, "raw": "x"}}"#;
+    let label = |tlp: &str| to.replace("\"relay:to\"", &format!("\"relay:tlp\": \"{tlp}\", \"relay:to\""));
+    let plain = r#"{"a": 1, "tlp": "RED"}"#;
+    for (seal, event_text, default, expected) in [
+        ("", to, Tlp::Amber, true),
+        ("", plain, Tlp::Amber, false),
+        ("to = \"b\"", plain, Tlp::Amber, true),
+        ("", r#"{"a": 1, "extra.relay.to": "b"}"#, Tlp::Amber, true),
+        ("", r#"{"a": 1, "extra.relay.to": ["b", "c"]}"#, Tlp::Amber, true),
+        ("encrypt = \"red\"", to, Tlp::Amber, false),
+        ("encrypt = \"red\"", to, Tlp::Red, true),
+        ("encrypt = \"red\"", &label("AMBER+STRICT"), Tlp::Red, false),
+        ("encrypt = \"red\"", &label("RED"), Tlp::Amber, true),
+        ("encrypt = \"red\"\ntlp = \"RED\"", to, Tlp::Amber, true),
+    ] {
+        let got = seal_of(seal, &[]).prepare(event(event_text), default).unwrap();
+        assert_eq!(got.encrypt, expected, "{seal} {event_text} {default}");
+        assert!(got.message.fields.iter().all(|(key, _)| !key.starts_with("extra.relay")));
+    }
+    let both = seal_of("id = \"content\"\nhide = \"raw\"", &[]);
+    let got = both.prepare(event(to), Tlp::Amber).unwrap();
+    assert_eq!((fields(&got), got.hide, got.content), (vec!["a=1".to_owned()], vec![], None));
+    let open = both.prepare(event(r#"{"a": 1, "raw": "x"}"#), Tlp::Amber).unwrap();
+    assert_eq!((open.hide, open.content), (vec!["raw".to_owned()], Some(vec![])));
+    let nothing = r#"{"meta": {"relay:to": ["b"]}, "payload": {"raw": "x"}}"#;
+    assert_eq!(both.prepare(event(nothing), Tlp::Amber), Err(Unsealable::NoField));
+    assert!(Message::read(br#"{"a": 1, "extra.relay.to": "No Name"}"#).is_err());
 }
 
 /// As a node seals it.
@@ -245,7 +280,7 @@ proptest! {
                 members.swap(at, 7 - at);
             }
         }
-        let event = sealed(all.prepare(event(&format!("{{{}}}", members.join(", ")))).unwrap());
+        let event = sealed(all.prepare(event(&format!("{{{}}}", members.join(", "))), Tlp::Amber).unwrap());
         prop_assert_eq!(event.hidden(), 1);
         let bytes = event.bytes();
         for gone in [a, b, c, d, &four, &six, &format!(".{host}"), &format!("{tail:x}\""), &"source.url".to_owned()] {

@@ -292,6 +292,7 @@ impl<'a> Input<'a> {
             Part::NotGiven,
             Part::Withdrawn,
             Part::KeyRevoked,
+            Part::ForOthers,
         ];
         Some(match tag {
             0 => Fate::Granted { by: rule, hidden: number.try_into().ok()? },

@@ -105,6 +105,8 @@ pub enum Part {
     Withdrawn,
     /// It was sealed with a key that is revoked.
     KeyRevoked,
+    /// It is encrypted to others.
+    ForOthers,
 }
 
 /// A note on entries with numbers in a row.

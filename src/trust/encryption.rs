@@ -1,0 +1,66 @@
+//! What is encrypted to an origin: the key in the configuration, or else the roster's; and what follows it by notices.
+
+use super::lines::MAX_OF_ORIGIN;
+use super::origins::{KeyStanding, Origins};
+use crate::envelope::{EncryptionKey, Name};
+
+impl Origins {
+    /// The same, with what is configured to be encrypted to.
+    #[must_use]
+    pub fn encrypting(mut self, keys: impl Iterator<Item = (Name, EncryptionKey)>) -> Origins {
+        self.encryption = keys.collect();
+        self
+    }
+
+    /// The key to encrypt to this node at this time (ms since 1970). The configured one wins, as everywhere; a roster that
+    /// speaks of another node under that name is not asked. Where a notice has the next one, that counts when the node's
+    /// key is over or void: until then the node may not have gone over, and after it, it still reads what is encrypted to
+    /// the one before.
+    pub fn encryption(&self, name: &Name, time: u64) -> Option<EncryptionKey> {
+        let configured = self.encryption.get(name).and_then(|found| Some((*found, *self.configured_key(name)?)));
+        let by_roster = || Some((self.encryption_by_roster(name)?, self.member(name)?.keys.first()?.key));
+        let (mut found, mut key) = configured.or_else(by_roster)?;
+        // As many keys as an origin can have in a row.
+        for _ in 0..MAX_OF_ORIGIN {
+            let Some(next) = self.successor(&key) else { break };
+            if self.ask(name, &key, time) == KeyStanding::Good {
+                break;
+            }
+            found = next.encryption.unwrap_or(found);
+            key = next.key;
+        }
+        Some(found)
+    }
+
+    fn encryption_by_roster(&self, name: &Name) -> Option<EncryptionKey> {
+        self.member(name)?.encryption.and_then(|key| EncryptionKey::from_bytes(key.into_array()).ok())
+    }
+
+    /// Where roster and configuration name different keys, for a person.
+    pub(super) fn encryption_contradictions(&self) -> Vec<String> {
+        let mut found: Vec<String> = self
+            .encryption
+            .iter()
+            .filter_map(|(name, ours)| {
+                let theirs = self.encryption_by_roster(name).filter(|theirs| theirs != ours)?;
+                Some(format!(
+                    "the roster has the encryption key {theirs} for {name}, and relay.toml {ours}, which holds: ask its \
+                     operator which is right, and correct relay.toml, or have the roster corrected"
+                ))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// What the roster says that others shall encrypt to us, where that is wrong.
+    pub fn encryption_of_us(&self, me: &Name, ours: &EncryptionKey) -> Option<String> {
+        let theirs = self.roster()?.roster().member(me)?.encryption?;
+        (*theirs != *ours.as_bytes()).then(|| {
+            format!(
+                "the roster has another encryption key for this node: what others encrypt to it, this node cannot read; tell \
+                 its authorities ours, {ours}"
+            )
+        })
+    }
+}
