@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Attack, Edit};
 
@@ -12,7 +15,7 @@ use super::{Attack, Edit};
 const MEMORY: u64 = 8 << 20;
 
 /// A test that takes longer hangs: what it needs does not come about.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A copy of the files that git knows, with a target directory of its own. Both lie below cargo's.
 pub struct Copy {
@@ -149,6 +152,8 @@ impl Copy {
             .stdout(write())
             .stderr(write())
             .current_dir(&self.tree)
+            // With a group of its own: what it has started ends with it.
+            .process_group(0)
             .spawn()
             .unwrap();
         let begun = Instant::now();
@@ -157,7 +162,7 @@ impl Copy {
                 break Some(status);
             }
             if begun.elapsed() > PATIENCE {
-                let _ = test.kill();
+                let _ = kill_process_group(Pid::from_child(&test), Signal::KILL);
                 let _ = test.wait();
                 break None;
             }

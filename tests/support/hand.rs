@@ -160,7 +160,7 @@ impl Hand {
 
     /// Waits until the relay hangs up.
     pub async fn hung_up(&mut self) {
-        while self.receive().await.is_some() {}
+        within(async { while self.receive().await.is_some() {} }).await;
     }
 }
 
