@@ -11,17 +11,15 @@
 //! Lengths and the count are 32 bits, the time 64, big-endian. The envelope's leaf is that of its seal, the same
 //! whatever is hidden.
 
-use std::fmt;
-
 use rand::CryptoRng;
 use rand::seq::SliceRandom;
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_bytes::ByteArray;
 use sha2::{Digest, Sha256};
 
+use super::cbor::Reader;
 use super::merkle::{Hash, Tree, proof_length, root_of};
-use super::wire::{Bounds, Malformed, Seal, WireSeal};
+use super::wire::{Bounds, Malformed, Seal, WireSeal, within};
 use super::{Key, Name, Sealed, Secret};
 
 const LEAF: &[u8] = b"intelmq-relay/1 hop";
@@ -138,36 +136,25 @@ pub(super) fn check(path: &[WireHop<'_>]) -> Result<Vec<Name>, Malformed> {
     Ok(names)
 }
 
-pub(super) fn encode(path: &[WireHop<'_>]) -> Vec<u8> {
+/// A path, or an entry of one.
+pub(super) fn encode(part: impl Serialize) -> Vec<u8> {
     // Encoding plain data into memory cannot fail.
-    serde_cbor::to_vec(&path).expect("a path is plain data")
+    serde_cbor::to_vec(&part).expect("a path is plain data")
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for WireHop<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = WireHop<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name or [name, key, time, [index, count, proof, signature]]")
-            }
-
-            fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(WireHop::Claimed(name))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let missing = |index| A::Error::invalid_length(index, &Either);
-                let name = seq.next_element()?.ok_or_else(|| missing(0))?;
-                let key = seq.next_element()?.ok_or_else(|| missing(1))?;
-                let time = seq.next_element()?.ok_or_else(|| missing(2))?;
-                let seal = seq.next_element()?.ok_or_else(|| missing(3))?;
-                Ok(WireHop::Attested(name, key, time, seal))
-            }
+/// A path, as it stands at the end of an envelope.
+pub(super) fn read<'a>(reader: &mut Reader<'a>, bounds: &Bounds) -> Result<Vec<WireHop<'a>>, Malformed> {
+    let length = reader.list()?;
+    within("path", length, bounds.path)?;
+    let hop = |_| {
+        if !reader.is_list() {
+            return reader.text().map(WireHop::Claimed);
         }
-        deserializer.deserialize_any(Either)
-    }
+        reader.list_of(4)?;
+        let (name, key, time) = (reader.text()?, reader.array()?, reader.uint()?);
+        Ok(WireHop::Attested(name, ByteArray::new(key), time, WireSeal::read(reader)?))
+    };
+    (0..length).map(hop).collect()
 }
 
 impl Serialize for WireHop<'_> {
@@ -230,7 +217,7 @@ mod tests {
 
     /// The same with another path.
     fn with_path(envelope: &Sealed, path: &[WireHop<'_>]) -> Sealed {
-        let old = encode(&envelope.wire_path()).len();
+        let old = encode(envelope.wire_path()).len();
         let bytes = envelope.bytes();
         opened(&[&bytes[..bytes.len() - old], &encode(path)].concat()).unwrap()
     }
@@ -381,7 +368,7 @@ mod tests {
         #[test]
         fn any_change_of_an_attested_path_is_noticed(at in any::<prop::sample::Index>(), bit in 0..8_u32) {
             let one = attested(2, "cert-ee", NOW, sealed(2)).remove(1);
-            let path = encode(&one.wire_path()).len();
+            let path = encode(one.wire_path()).len();
             let mut bytes = one.bytes().to_vec();
             let place = bytes.len() - path + at.index(path);
             bytes[place] ^= 1 << bit;

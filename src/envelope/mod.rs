@@ -8,6 +8,7 @@
 //! text ─Message::read→ Message ─Draft::new→ Draft ─seal→ Sealed ─bytes→ … ─Envelope::decode→ Envelope ─Verifier::open→ Sealed ─write→ text
 //! ```
 
+mod cbor;
 mod crypt;
 mod glob;
 mod header;

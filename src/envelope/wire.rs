@@ -7,18 +7,20 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_bytes::ByteArray;
 use uuid::Uuid;
 
+use super::cbor::{self, Reader};
 use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
 use super::{Header, Name, json};
 
 /// Largest batch that one signature may cover.
 pub const MAX_BATCH: u32 = 1024;
+/// Hashes of a proof in a batch of that size.
+const MAX_PROOF: usize = MAX_BATCH.ilog2() as usize;
 
 /// What an envelope may measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,30 +164,21 @@ impl Envelope {
     pub fn decode(bytes: Bytes, bounds: &Bounds) -> Result<Envelope, Malformed> {
         within("envelope_bytes", bytes.len(), bounds.bytes)?;
         let whole = bytes.clone();
-        let Wire(header_bytes, wire_fields, seed, wire_seal, wire_path) = serde_cbor::from_slice(&whole)?;
-        within("fields", wire_fields.len(), bounds.fields)?;
-        within("path", wire_path.len(), bounds.path)?;
+        let mut reader = Reader::new(&whole);
+        reader.list_of(5)?;
+        let header_bytes = reader.bytes()?;
+        let wire_fields = read_fields(&mut reader, bounds)?;
+        let seed = reader.optional()?;
+        let seal = WireSeal::read(&mut reader)?.checked()?;
+        let path_at = reader.at();
+        let wire_path = hop::read(&mut reader, bounds)?;
+        reader.end()?;
         let header = Header::decode(header_bytes)?;
-        let seal = wire_seal.checked()?;
         check_fields(&wire_fields, seed.is_some(), &header)?;
         let fields = wire_fields.iter().map(|field| field.span(&bytes)).collect();
-        let (header_at, path_at) = (Span::of(&bytes, header_bytes), Span::of(&bytes, wire_seal.3).to as usize);
+        let header_at = Span::of(&bytes, header_bytes);
         let path = hop::check(&wire_path)?;
-        let seed = seed.map(|seed| seed.into_array());
-        let envelope = Envelope { header, header_at, fields, seed, seal, path, path_at, bytes, opened: false };
-        envelope.check_form(&wire_path)?;
-        Ok(envelope)
-    }
-
-    /// The decoder reads more than what [`Envelope::encode`] writes: tags, lengths of any form, bytes for texts, lists for
-    /// bytes. Another node might not, and would blame whoever passed it on; and a hop writes the path behind the seal.
-    fn check_form(&self, path: &[WireHop<'_>]) -> Result<(), Malformed> {
-        let fields: Vec<Field<'_>> = self.fields().collect();
-        let again = Envelope::encode(self.header_bytes(), &fields, self.seed(), &self.seal, path);
-        if again != self.bytes {
-            return Err(Malformed::Shape("its bytes are not in the one form that an envelope has"));
-        }
-        Ok(())
+        Ok(Envelope { header, header_at, fields, seed, seal, path, path_at, bytes, opened: false })
     }
 
     /// The origin and the id that these bytes name, if they begin as an envelope does: to tell what was sent in the
@@ -196,8 +189,8 @@ impl Envelope {
             origin: Name,
             id: Uuid,
         }
-        let mut rest = serde_cbor::Deserializer::from_slice(bytes.strip_prefix(&[0x85])?);
-        let header: &serde_bytes::Bytes = Deserialize::deserialize(&mut rest).ok()?;
+        let mut reader = Reader::new(bytes);
+        let header = reader.list_of(5).and_then(|()| reader.bytes()).ok()?;
         let Named { origin, id } = serde_cbor::from_slice(header).ok()?;
         Some((origin, id))
     }
@@ -287,7 +280,9 @@ impl Envelope {
     }
 
     pub(super) fn wire_path(&self) -> Vec<WireHop<'_>> {
-        serde_cbor::from_slice(&self.bytes[self.path_at..]).expect("decoding checked that this is a path")
+        let unbounded = Bounds { bytes: usize::MAX, fields: usize::MAX, path: usize::MAX };
+        hop::read(&mut Reader::new(&self.bytes[self.path_at..]), &unbounded)
+            .expect("decoding checked that this is a path")
     }
 
     /// The same envelope with `node` at the end of its path.
@@ -298,22 +293,20 @@ impl Envelope {
 
     /// The same with this entry of `node`'s at the end.
     pub(super) fn with_entry(&self, node: &Name, entry: WireHop<'_>) -> Envelope {
-        let mut entries = self.wire_path();
-        entries.push(entry);
+        let (before, after) = self.bytes[self.path_at..].split_at(cbor::list_head(self.path.len()).len());
+        debug_assert_eq!(before, cbor::list_head(self.path.len()));
         let mut path = self.path.clone();
         path.push(node.clone());
-        Envelope { bytes: self.with_path(&entries), path, ..self.clone() }
+        let bytes = [&self.bytes[..self.path_at], &cbor::list_head(path.len()), after, &hop::encode(entry)].concat();
+        Envelope { bytes: bytes.into(), path, ..self.clone() }
     }
 
     /// The same with names alone in its path.
     #[must_use]
     pub(super) fn without_attestations(&self) -> Envelope {
         let names: Vec<_> = self.path.iter().map(|name| WireHop::Claimed(name.as_str())).collect();
-        Envelope { bytes: self.with_path(&names), ..self.clone() }
-    }
-
-    fn with_path(&self, path: &[WireHop<'_>]) -> Bytes {
-        [&self.bytes[..self.path_at], &hop::encode(path)].concat().into()
+        let bytes = [&self.bytes[..self.path_at], &hop::encode(names)].concat();
+        Envelope { bytes: bytes.into(), ..self.clone() }
     }
 }
 
@@ -360,26 +353,26 @@ fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Resu
     Ok(())
 }
 
-/// The envelope as serde sees it. Tuples, so that only a CBOR array in this order is accepted.
-#[derive(Deserialize)]
-struct Wire<'a>(
-    #[serde(borrow, with = "serde_bytes")] &'a [u8],
-    #[serde(borrow)] Vec<WireField<'a>>,
-    Option<ByteArray<32>>,
-    #[serde(borrow)] WireSeal<'a>,
-    #[serde(borrow)] Vec<WireHop<'a>>,
-);
-
 /// Index, count, proof, signature. The signature is last: the path, which grows, begins where it ends.
-#[derive(Deserialize, Serialize)]
+#[derive(Serialize)]
 pub(super) struct WireSeal<'a>(
     pub(super) u32,
     pub(super) u32,
     pub(super) Vec<ByteArray<32>>,
-    #[serde(borrow, with = "serde_bytes")] pub(super) &'a [u8],
+    #[serde(with = "serde_bytes")] pub(super) &'a [u8],
 );
 
-impl WireSeal<'_> {
+impl<'a> WireSeal<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<WireSeal<'a>, Malformed> {
+        reader.list_of(4)?;
+        let (index, count, length) = (reader.u32()?, reader.u32()?, reader.list()?);
+        if length > MAX_PROOF {
+            return Err(Malformed::Shape("a proof is longer than that of any batch"));
+        }
+        let proof = (0..length).map(|_| reader.array().map(ByteArray::new)).collect::<Result<_, _>>()?;
+        Ok(WireSeal(index, count, proof, reader.bytes()?))
+    }
+
     pub(super) fn checked(&self) -> Result<Seal, Malformed> {
         let WireSeal(index, count, ref proof, signature) = *self;
         let signature = signature.try_into().map_err(|_| Malformed::Shape("a signature has 64 bytes"))?;
@@ -392,8 +385,8 @@ impl WireSeal<'_> {
 }
 
 enum WireField<'a> {
-    Open { key: &'a str, value: &'a str, salt: Option<ByteArray<16>> },
-    Hidden(ByteArray<32>),
+    Open { key: &'a str, value: &'a str, salt: Option<[u8; 16]> },
+    Hidden(Hash),
 }
 
 impl WireField<'_> {
@@ -402,37 +395,32 @@ impl WireField<'_> {
             WireField::Open { key, value, salt } => FieldSpan::Open {
                 key: Span::of(whole, key.as_bytes()),
                 value: Span::of(whole, value.as_bytes()),
-                salt: salt.map(|salt| salt.into_array()),
+                salt: *salt,
             },
-            WireField::Hidden(digest) => FieldSpan::Hidden { digest: digest.into_array() },
+            WireField::Hidden(digest) => FieldSpan::Hidden { digest: *digest },
         }
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for WireField<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = WireField<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("[key, value], [key, value, salt] or a digest")
-            }
-
-            fn visit_bytes<E: serde::de::Error>(self, digest: &[u8]) -> Result<Self::Value, E> {
-                let digest = digest.try_into().map_err(|_| E::invalid_length(digest.len(), &self))?;
-                Ok(WireField::Hidden(ByteArray::new(digest)))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let missing = |index| A::Error::invalid_length(index, &Either);
-                let key = seq.next_element()?.ok_or_else(|| missing(0))?;
-                let value = seq.next_element()?.ok_or_else(|| missing(1))?;
-                Ok(WireField::Open { key, value, salt: seq.next_element()? })
-            }
+fn read_fields<'a>(reader: &mut Reader<'a>, bounds: &Bounds) -> Result<Vec<WireField<'a>>, Malformed> {
+    let length = reader.list()?;
+    within("fields", length, bounds.fields)?;
+    let mut fields = Vec::with_capacity(length);
+    for _ in 0..length {
+        if reader.is_bytes() {
+            fields.push(WireField::Hidden(reader.array()?));
+            continue;
         }
-        deserializer.deserialize_any(Either)
+        let parts = reader.list()?;
+        let (key, value) = (reader.text()?, reader.text()?);
+        let salt = match parts {
+            2 => None,
+            3 => Some(reader.array()?),
+            _ => return Err(Malformed::Cbor("a field is [key, value], [key, value, salt] or a digest".into())),
+        };
+        fields.push(WireField::Open { key, value, salt });
     }
+    Ok(fields)
 }
 
 impl Serialize for Field<'_> {

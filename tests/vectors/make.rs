@@ -617,7 +617,7 @@ fn bad_seals() -> Vec<Vector> {
 
 /// What says the same as a good envelope, sealed as it is, and is not in the one form.
 fn other_forms() -> Vec<Vector> {
-    let form = "one form";
+    let (form, cbor) = ("one form", "not an envelope's CBOR");
     let head = |name: &str, from: &[u8], to: &[u8]| {
         let header = map(plain().with("ext", map(vec![("x-a", text("1"))])).header).encode();
         let at = header.windows(from.len()).position(|part| part == from).unwrap();
@@ -657,11 +657,14 @@ fn other_forms() -> Vec<Vector> {
         head("header-text-with-a-tag", b"\x67intelmq", b"\xd8\x20\x67intelmq"),
         part("fields-of-indefinite-length", 1, &[&[0x9f], &fields[1..], &[0xff]].concat()),
         part("seed-with-a-tag", 2, &[&[0xc2], &seed[..]].concat()),
-        part("seed-as-a-list-of-numbers", 2, &List(SEED.map(|byte| Number(byte.into())).to_vec()).encode()),
+        Vector {
+            expect: cbor.into(),
+            ..part("seed-as-a-list-of-numbers", 2, &List(SEED.map(|byte| Number(byte.into())).to_vec()).encode())
+        },
         part("path-of-indefinite-length", 4, &path),
-        vector("path-of-bytes", encode(path_of_bytes), "not an envelope's CBOR"),
-        vector("field-key-as-bytes", as_bytes(0), form),
-        vector("field-value-as-bytes", as_bytes(1), form),
+        vector("path-of-bytes", encode(path_of_bytes), cbor),
+        vector("field-key-as-bytes", as_bytes(0), cbor),
+        vector("field-value-as-bytes", as_bytes(1), cbor),
     ]
 }
 
