@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""A second implementation of docs/protocol.md: envelopes (§1), frames (§2) and rosters (§4), strict, and slow.
+"""A second implementation of docs/protocol.md: envelopes, encrypted ones too (§1), frames (§2), rosters (§4), notices (§5)
+and joining (§6), strict, and slow.
 
 It was written from that document and the standards that it names, without a look at the Rust sources, and is to stay so:
 where it and the crate judge the same bytes differently, one of them has a fault, or the document a hole. It needs the
-packages `cryptography` and `cbor2`. How to read is in formats.py, what is stricter than the libraries in strict.py.
+packages `cryptography` and `cbor2`. How to read is in formats.py, encrypted.py and joining.py, what is stricter than the
+libraries in strict.py. Of the words that are compared by voice it has the numbers, and not the list.
 
     verify.py           judges the vectors beside it; prints those that come out otherwise, and how many there were
-    verify.py --make    prints envelopes and rosters of its own, a JSON object on each line
+    verify.py --make    prints envelopes, rosters and notices of its own, a JSON object on each line
     verify.py --judge   reads {"kind": …, "hex": …} from each line of its input, and prints what it makes of it
 """
 
@@ -18,7 +20,9 @@ import traceback
 import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import encrypted
 import formats
+import joining
 from formats import content_id, digest_of, exactly, iep04, leaf_of, node, salt_of, sha, split, u32
 from strict import Refused
 
@@ -37,10 +41,34 @@ def configured():
     return first["authorities"], first["threshold"]
 
 
-def facts_of(kind, data, before=None):
-    """What is found in bytes of this kind, as JSON; or Refused. Of a roster: also in the place of one from before."""
+def in_json(value):
+    """What was read from CBOR, as exactly() would have it: bytes in hexadecimal."""
+    if isinstance(value, dict):
+        return {key: in_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [in_json(entry) for entry in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return {"number": str(value)} if type(value) is int else value
+
+
+def facts_of(kind, data, before=None, node=None, seed=None):
+    """What is found in bytes of this kind, as JSON; or Refused. Of a roster: also in the place of one from before.
+
+    Of an encrypted envelope: by the recipient of this name and seed.
+    """
     if kind == "envelope":
         return iep04(formats.open_envelope(data))
+    if kind == "hops":
+        return in_json(formats.open_envelope(data)["hops"])
+    if kind == "encrypted":
+        return iep04(encrypted.open_encrypted(formats.open_envelope(data), node, seed))
+    if kind == "notice":
+        return in_json(formats.open_notice(data))
+    if kind == "line":
+        return in_json(joining.open_line(data.decode()))
+    if kind == "message":
+        return in_json(joining.open_message(data))
     if kind == "roster":
         found = formats.open_roster(data, *configured())
         newer = before and formats.follows(found, formats.open_roster(before, *configured())) == "newer"
@@ -58,8 +86,8 @@ def verdict(given):
     Never raises: bytes from outside that make it stumble are a failure like any other.
     """
     try:
-        before = given.get("before") and bytes.fromhex(given["before"])
-        found = facts_of(given["kind"], bytes.fromhex(given["hex"]), before)
+        before, seed = (given.get(key) and bytes.fromhex(given[key]) for key in ("before", "seed"))
+        found = facts_of(given["kind"], bytes.fromhex(given["hex"]), before, given.get("recipient"), seed)
         if "json" in given and exactly(given["json"]) != found:
             return {"finds": ascii(found)}
         return {"ok": True}
@@ -69,25 +97,77 @@ def verdict(given):
         return {"crashed": traceback.format_exc(limit=-2)}
 
 
-def wrong_with(kind, vector):
+def wrong_with(file, vector):
     """Why this vector does not come out as it says; None if it does."""
-    found = verdict({"kind": kind, "hex": vector[kind]} | ({"json": vector["json"]} if "json" in vector else {}))
+    kind = {"frames": "frame"}.get(file, file)
+    more = {key: vector[key] for key in ("json", "recipient", "seed") if key in vector}
+    data = vector.get(kind) or vector["envelope"]
+    found = verdict({"kind": kind, "hex": data} | more)
     if vector["expect"] == "ok":
+        if "hops" in vector and "ok" in found:
+            found = verdict({"kind": "hops", "hex": data, "json": json.dumps(vector["hops"])})
         return None if "ok" in found else found
     # What is not in the one form is refused by our reader for the first thing that it meets.
     reasons = (vector["expect"], "CBOR") if vector["expect"] == "one form" else (vector["expect"],)
     return None if any(reason in found.get("refused", "") for reason in reasons) else found
 
 
+def checks():
+    """(vector's name, what it says must come, what is wrong with that)."""
+    for file in ("envelope", "encrypted", "roster", "notice", "frames"):
+        for vector in vectors(file):
+            yield f"{file}.json, {vector['name']}", vector["expect"], wrong_with(file, vector)
+            if "encryption" in vector:
+                _, public = encrypted.encryption_pair(bytes.fromhex(vector["seed"]))
+                text = encrypted.as_text(public)
+                yield f"{file}.json, key of {vector['name']}", vector["encryption"], text != vector["encryption"] and text
+    vector = vectors("join")
+    for entry, found in join_again(vector).items():
+        yield f"join.json, {entry}", vector[entry], found != vector[entry] and found
+
+
+def join_again(vector):
+    """The exchange that join.json describes, made anew of the names, seeds, addresses and the secret in it."""
+    host, guest = vector["host"], vector["guest"]
+    sides = [(side["name"], Ed25519PrivateKey.from_private_bytes(bytes.fromhex(side["seed"]))) for side in (host, guest)]
+    (host_name, host_key), (guest_name, guest_key) = ((name, public(key)) for name, key in sides)
+    host_seed, guest_seed = (key.private_bytes_raw() for _, key in sides)
+    secret = bytes.fromhex(vector["secret"])
+    ticket_seed = joining.ticket_seed(secret)
+    ticket = public(Ed25519PrivateKey.from_private_bytes(ticket_seed))
+    content = [host_name, host_key, vector["addresses"], secret, vector["expires"], guest_name]
+    assert joining.open_line(vector["line"]) == content
+    again = {"line": joining.line_of(cbor2.dumps(content))}
+    again |= {"ticket": {"seed": ticket_seed.hex(), "key": ticket.hex()}}
+
+    # What the two say of themselves is nowhere but in the messages; all else that these hold is made here.
+    asked = joining.open_ask(bytes.fromhex(vector["ask"]), ticket, host_key)
+    guest_nonce = joining.guest_nonce(guest_seed, ticket, host_key)
+    committed = joining.commitment(guest_nonce)
+    host_nonce = joining.host_nonce(host_seed, ticket, guest_key, committed)
+    asked |= {"node": guest_name, "key": guest_key, "commitment": committed}
+    asked |= {"encryption": encrypted.encryption_pair(guest_seed)[1]}
+    raw = cbor2.dumps(asked)
+    signature = sides[1][1].sign(joining.possession(ticket, host_key, raw))
+    welcomed = joining.open_message(bytes.fromhex(vector["welcome"]))["welcome"]
+    welcomed |= {"node": host_name, "encryption": encrypted.encryption_pair(host_seed)[1]}
+    refused = joining.open_message(bytes.fromhex(vector["refused"]))
+    messages = {"ask": {"ask": [raw, signature]}, "nonce_message": {"nonce": host_nonce}}
+    messages |= {"welcome": {"welcome": welcomed}, "refused": refused}
+    again |= {entry: cbor2.dumps(message).hex() for entry, message in messages.items()}
+    again |= {"host_nonce": host_nonce.hex(), "guest_nonce": guest_nonce.hex(), "commitment": committed.hex()}
+    again |= {side: vector[side] | {"key": key.hex()} for side, key in (("host", host_key), ("guest", guest_key))}
+    again |= {"numbers": joining.numbers(ticket, (host_name, host_key, host_nonce), (guest_name, guest_key, guest_nonce))}
+    return again
+
+
 def check_vectors():
     count = failures = 0
-    for file, kind in (("envelope", "envelope"), ("roster", "roster"), ("frames", "frame")):
-        for vector in vectors(file):
-            count += 1
-            wrong = wrong_with(kind, vector)
-            if wrong:
-                failures += 1
-                print(f"{file}.json, {vector['name']}: {vector['expect']!r} is expected, and not {wrong}")
+    for name, expected, wrong in checks():
+        count += 1
+        if wrong:
+            failures += 1
+            print(f"{name}: {expected!r} is expected, and not {wrong}")
     print(f"{count} vectors, {failures} failures")
     return failures == 0
 
