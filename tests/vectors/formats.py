@@ -232,7 +232,7 @@ def need_encrypted(header, fields):
     if not isinstance(fields[0], bytes):
         key, value, *_ = fields[0]
         need(key == "", "the encrypted field has no name")
-        need(ciphertext_of(value) is not None, "the encrypted field is not base64")
+        need(ciphertext_of(value) is not None, "the encrypted field is no base64")
 
 
 def ciphertext_of(value):
@@ -441,6 +441,8 @@ def open_notice(data):
 
 # -------------------------------------------------------------------------------------------------------- §2 the frames
 
+# That there are more notices at once than 64, or longer ones, is the link's to see, as whether slots are in their order.
+
 VERDICTS = ("accepted", "completed", "duplicate", "loop", "too-old", "from-the-future", "unknown-origin", "bad-signature")
 VERDICTS += ("too-big", "malformed", "withdrawn", "later")
 
@@ -466,6 +468,10 @@ def below(bits):
     return lambda cbor: cbor.uint(2**bits - 1)
 
 
+def entries(read):
+    return lambda cbor: cbor.list(read, 512)
+
+
 def have(cbor):
     return cbor.record({"number": (uint, True), "network": (name, False), "digest": (octets(32), False)})
 
@@ -482,12 +488,6 @@ def hello(cbor):
     return found
 
 
-def a_short_one(cbor):
-    found = cbor.bytes()
-    cbor.need(len(found) <= 1024, "a notice has at most 1024 bytes")
-    return found
-
-
 VERDICT = word_or(VERDICTS, {"refused": Cbor.text})
 OFFER = tuple_of(below(16), name, octets(16), below(32), below(16))
 ANSWER = tuple_of(below(16), word_or(("want", "have", "later", "slow"), {"refuse": VERDICT}))
@@ -496,14 +496,14 @@ FRAMES = [
     hello,
     Cbor.text,
     word_or(("now", "all"), {"time": uint, "token": octets()}),
-    table(no=uint, offers=lambda cbor: cbor.list(OFFER), whole=octets(), token=octets()),
-    table(no=uint, answers=lambda cbor: cbor.list(ANSWER)),
+    table(no=uint, offers=entries(OFFER), whole=octets(), token=octets()),
+    table(no=uint, answers=entries(ANSWER)),
     table(no=uint, packed=octets()),
-    table(no=uint, verdicts=lambda cbor: cbor.list(VERDICT), mode=one_of("offer", "whole")),
+    table(no=uint, verdicts=entries(VERDICT), mode=one_of("offer", "whole")),
     table(token=octets()),
     have,
     octets(),
-    lambda cbor: cbor.list(a_short_one, 64),
+    entries(octets()),
 ]
 
 

@@ -16,11 +16,12 @@ HOST_NONCE = b"intelmq-relay/1 host nonce"
 GUEST_NONCE = b"intelmq-relay/1 guest nonce"
 WORDS = b"intelmq-relay/1 words"
 PREFIX = "relay-invite:"
+SPACES = r"[^\S\x1c-\x1f]"  # Unicode's White_Space, which does not have the separators that Python adds
 
 
 def address(cbor):
     found = cbor.text()
-    cbor.need(re.fullmatch("/[!-~]{1,339}", found), "no address")
+    cbor.need(re.fullmatch("[!-~]{0,340}", found), "no address")  # whether it is one, who dials it sees
     return found
 
 
@@ -47,8 +48,8 @@ def line_of(content, version=b"\x01"):
 
 
 def open_line(line):
+    line = re.sub(SPACES, "", line)
     need(len(line) <= 4096, "an invitation of more than 4,096 characters")
-    line = "".join(line.split())
     need(line.startswith(PREFIX), "no invitation")
     code = line[len(PREFIX) :]
     need(re.fullmatch("[A-Za-z0-9_-]+", code) and len(code) % 4 != 1, "not base64url")
