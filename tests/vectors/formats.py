@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 
-from strict import ARRAY, BYTES, MAP, TEXT, Cbor, Refused, is_json, is_key, is_x25519, name, need, octets, one_of, record
+from strict import ARRAY, BYTES, MAP, TEXT, Cbor, is_json, is_key, is_x25519, name, need, octets, one_of, record
 from strict import text, uint, verifies, whole
 
 SEAL = b"intelmq-relay/1 seal"

@@ -6,7 +6,7 @@ import re
 import cbor2
 
 from formats import a_key, encryption_key, sha, table, word_or
-from strict import Cbor, name, need, octets, one_of, text, uint, verifies, whole
+from strict import name, need, octets, one_of, text, uint, verifies, whole
 
 LINE = b"intelmq-relay/1 invitation"
 TICKET = b"intelmq-relay/1 join"
