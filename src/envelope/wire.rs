@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::cbor::{self, Reader};
 use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
-use super::{Header, Name, json};
+use super::{Header, Name, crypt, json};
 
 /// Largest batch that one signature may cover.
 pub const MAX_BATCH: u32 = 1024;
@@ -335,6 +335,12 @@ fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Resu
                     return Err(fault("it has a salt of its own exactly when no seed travels"));
                 }
                 json::complete(value).map_err(|_| fault("its value is not JSON"))?;
+                if header.is_encrypted() && !key.is_empty() {
+                    return Err(Malformed::Shape("the one field of an encrypted payload has no name"));
+                }
+                if header.is_encrypted() && !crypt::is_ciphertext(value) {
+                    return Err(fault("its value is no base64, and the payload is encrypted"));
+                }
                 keys.push(*key);
             }
             WireField::Hidden(_) => hidden = true,
@@ -342,9 +348,6 @@ fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Resu
     }
     if hidden == seeded {
         return Err(Malformed::Shape("the seed travels exactly when no field is hidden"));
-    }
-    if header.is_encrypted() && keys.iter().any(|key| !key.is_empty()) {
-        return Err(Malformed::Shape("the one field of an encrypted payload has no name"));
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {

@@ -119,12 +119,19 @@ impl Message {
         if bytes.len() > MAX_MESSAGE {
             return Err(Unreadable("the message is too long"));
         }
-        serde_cbor::from_slice(bytes).map_err(|_| Unreadable("the message cannot be read"))
+        let message: Message = serde_cbor::from_slice(bytes).map_err(|_| Unreadable("the message cannot be read"))?;
+        if message.encode() != bytes {
+            return Err(Unreadable("the message is not in the one form that it has"));
+        }
+        if matches!(&message, Message::Welcome(welcome) if !is_legible(&welcome.software)) {
+            return Err(Unreadable("what the host says of itself is too long, or no text"));
+        }
+        Ok(message)
     }
 
     /// The guest's first message. It is good for this host and this invitation only.
     pub fn ask(asked: &Asked, guest: &Secret, ticket: &Key, host: &Key) -> Message {
-        let content = serde_cbor::to_vec(asked).expect("a message is plain data");
+        let content = asked.encode();
         let signature = guest.sign_as(POSSESSION, &signed(ticket, host, &content));
         Message::Ask(ByteBuf::from(content), ByteArray::new(signature))
     }
@@ -136,18 +143,32 @@ impl Message {
         };
         let asked: Asked =
             serde_cbor::from_slice(content).map_err(|_| Unreadable("what the guest says of itself cannot be read"))?;
+        if asked.encode() != **content {
+            return Err(Unreadable("what the guest says of itself is not in the one form that it has"));
+        }
         if Key::from_bytes(*asked.key.as_bytes()).is_err() {
             return Err(Unreadable("the guest's key is none"));
         }
         if !asked.key.verifies(POSSESSION, &signed(ticket, host, content), signature) {
             return Err(Unreadable("the guest has not the key that it says is its own"));
         }
-        let legible = asked.software.len() <= MAX_SOFTWARE && !asked.software.chars().any(char::is_control);
-        if !legible || !are_bounded(&asked.addresses) {
+        if !is_legible(&asked.software) || !are_bounded(&asked.addresses) {
             return Err(Unreadable("what the guest says of itself is too long, or no text"));
         }
         Ok(asked)
     }
+}
+
+impl Asked {
+    fn encode(&self) -> Vec<u8> {
+        // Encoding plain data into memory cannot fail.
+        serde_cbor::to_vec(self).expect("a message is plain data")
+    }
+}
+
+/// What may stand in a log and on a terminal.
+fn is_legible(software: &str) -> bool {
+    software.len() <= MAX_SOFTWARE && !software.chars().any(char::is_control)
 }
 
 /// A key to encrypt to, as its bytes.

@@ -162,6 +162,16 @@ fn a_guest_proves_its_key_to_one_host_for_one_invitation() {
     assert!(Message::decode(&[0; MAX_MESSAGE + 1]).is_err() && Message::decode(&[]).is_err());
     let trailing = [&said.encode()[..], &[0]].concat();
     assert!(Message::decode(&trailing).is_err());
+    // Other forms of the same.
+    assert!(Message::decode(b"\xa1\x67refused\x64used").is_ok());
+    for other in [&b"\xb8\x01\x67refused\x64used"[..], b"\xa1\x67refused\x01", b"\xc1\xa1\x67refused\x64used"] {
+        assert!(Message::decode(other).is_err(), "{other:x?}");
+    }
+    let welcome = |software: &str| {
+        let welcome = Welcome { node: name("a"), encryption: encryption(1), software: software.into() };
+        Message::decode(&Message::Welcome(welcome).encode())
+    };
+    assert!(welcome(&"x".repeat(200)).is_ok() && welcome(&"x".repeat(201)).is_err() && welcome("a\x1bb").is_err());
 }
 
 #[test]
@@ -287,6 +297,7 @@ fn the_vector_is_what_is_said() {
     let answer = host_nonce(&host, &ticket.key(), &guest.key(), &bound);
     let parties =
         Parties { host: (&ours.host, &host.key()), guest: (&ours.guest, &guest.key()), ticket: &ticket.key() };
+    let number = |word| bip39::Language::English.word_list().iter().position(|listed| *listed == word);
     let welcome =
         Message::Welcome(Welcome { node: ours.host.clone(), encryption: encryption(1), software: "vector".into() });
     let vector = serde_json::json!({
@@ -300,6 +311,7 @@ fn the_vector_is_what_is_said() {
         "nonce_message": hex(Message::Nonce(answer).encode()),
         "welcome": hex(welcome.encode()),
         "refused": hex(Message::Refused(Refusal::OtherName).encode()),
+        "numbers": parties.words(&answer, &theirs).split(' ').map(number).collect::<Vec<_>>(),
         "words": parties.words(&answer, &theirs),
     });
     let written: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/join.json")).unwrap();

@@ -260,7 +260,7 @@ impl Frame {
             8 => Frame::Beat(of_cbor(body)?),
             9 => Frame::Have(of_cbor(body)?),
             10 => Frame::Roster(of_cbor(body)?),
-            11 => Frame::Notices(of_cbor(body)?),
+            11 => Frame::Notices(of_cbor::<Few<ByteBuf>>(body)?.0),
             other => return Err(FrameError::Kind(other)),
         })
     }
@@ -449,6 +449,8 @@ mod tests {
         let verdicts = vec![Verdict::Loop; 513];
         let done = Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer }).encode();
         assert!(refused(read(&done, 1 << 20).map(drop)).contains("more than 512 entries"));
+        let notices = Frame::Notices(vec![ByteBuf::new(); 513]).encode();
+        assert!(refused(read(&notices, 1 << 20).map(drop)).contains("more than 512 entries"));
     }
 
     proptest! {

@@ -113,6 +113,7 @@ pub fn write() -> String {
     let mut long = padded(INNER, 1024);
     long[2] = 4;
     let not_json = b"\xa1\x66fields\x81\x82\x61a\x61{";
+    let long_head = b"\xa1\x66fields\x98\x01\x82\x61a\x611";
     let withdraws = b"\xa2\x65links\xa1\x69withdraws\x50................\x66fields\x81\x82\x61a\x611";
     let rows = [
         ("first-recipient", "cert-ee", EE, whole.clone(), "ok"),
@@ -128,6 +129,7 @@ pub fn write() -> String {
         ("length-beyond-the-end", "cert-ee", EE, made(&long), "damaged"),
         ("value-not-json", "cert-ee", EE, made(&padded(not_json, 1024)), "not JSON"),
         ("withdraws-inside", "cert-ee", EE, made(&padded(withdraws, 1024)), "in the clear"),
+        ("number-longer-than-it-must-be", "cert-ee", EE, made(&padded(long_head, 1024)), "one form"),
         ("no-cbor", "cert-ee", EE, made(&padded(b"\xff", 1024)), "CBOR"),
     ];
     let lines = rows.map(|(name, node, seed, envelope, expect)| {

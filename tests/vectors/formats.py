@@ -1,21 +1,25 @@
-"""Of the second implementation (verify.py): envelopes, rosters and frames, as docs/protocol.md has them.
+"""Of the second implementation (verify.py): envelopes, rosters, frames and notices, as docs/protocol.md has them.
 
 What comes to a format later is a row in a table (HEADER, MEMBER, FRAMES …), and a reader of what stands there.
 """
 
+import base64
 import datetime
 import hashlib
 import json
 import re
 import uuid
 
-from strict import ARRAY, BYTES, MAP, TEXT, Cbor, Refused, is_json, is_key, is_x25519, name, need, octets, one_of, record
+from strict import ARRAY, BYTES, MAP, TEXT, Cbor, is_json, is_key, is_x25519, name, need, octets, one_of, record
 from strict import text, uint, verifies, whole
 
 SEAL = b"intelmq-relay/1 seal"
 ENVELOPE = b"intelmq-relay/1 envelope"
+HOP = b"intelmq-relay/1 hop"
+HOPS = b"intelmq-relay/1 hops"
 CONTENT_ID = b"intelmq-relay/1 content id"
 ROSTER = b"intelmq-relay/1 roster"
+NOTICE = b"intelmq-relay/1 notice"
 MIB = 1 << 20
 LAST_DATE = 253_402_207_200_999
 
@@ -96,6 +100,7 @@ HEADER = {
     "format": (LINE, True),
     "tlp": (tlp, False),
     "to": (some(name), False),
+    "keys": (some(octets(80)), False),
     "tags": (LINES, False),
     "links": (relations, False),
     "ext": (extensions, False),
@@ -129,13 +134,20 @@ def a_seal(cbor):
     return index, count, proof, signature
 
 
+def a_hop(cbor):
+    """A name alone, or with what its node has signed."""
+    if cbor.next_is(TEXT):
+        return name(cbor)
+    return cbor.tuple(name, octets(32), uint, a_seal)
+
+
 def a_seed(cbor):
     return None if cbor.null() else cbor.bytes(32)
 
 
 def an_envelope(cbor):
     cbor.need(cbor.next_is(ARRAY), "it is no array of five")
-    return cbor.tuple(octets(), lambda cbor: cbor.list(a_field), a_seed, a_seal, lambda cbor: cbor.list(name))
+    return cbor.tuple(octets(), lambda cbor: cbor.list(a_field), a_seed, a_seal, lambda cbor: cbor.list(a_hop))
 
 
 def salt_of(seed, place):
@@ -161,10 +173,9 @@ def split(count):
 
 def root_by(leaf, index, count, proof):
     """The root that a leaf and its audit path lead to: RFC 6962 §2.1.1, read backwards."""
+    need(bool(proof) == (count > 1), "inclusion proof does not fit its batch")
     if count == 1:
-        need(not proof, "inclusion proof does not fit the place")
         return leaf
-    need(proof, "inclusion proof does not fit the place")
     *below, beside = proof
     half = split(count)
     if index < half:
@@ -188,6 +199,51 @@ def with_version(octets_16):
     return bytes(changed)
 
 
+def root_in_batch(leaf, index, count, proof):
+    need(1 <= count <= 1024 and index < count, "its place in its batch is impossible")
+    return root_by(leaf, index, count, proof)
+
+
+def hops_of(leaf, path):
+    """§1.5. For each entry of a path None, or what its node has signed, and whether that holds for the key beside it."""
+    found, before = [], None
+    for place, hop in enumerate(path):
+        if isinstance(hop, str):
+            found.append(None)
+            before = hop
+            continue
+        need(place, "the origin attests by its seal")
+        whose, key, time, (index, count, proof, signature) = hop
+        parts = [part for name in (before, whose) for part in (u32(len(name)), name.encode())]
+        root = root_in_batch(sha(b"\x00", HOP, leaf, *parts, time.to_bytes(8, "big")), index, count, proof)
+        found.append({"key": key.hex(), "time": time, "holds": verifies(key, signature, HOPS + root + u32(count))})
+        before = whose
+    return found
+
+
+def need_encrypted(header, fields):
+    """§1.6, as everybody sees it: with `keys`, the header says little, and there is one field."""
+    to = header.get("to", [])
+    need(len(to) == len(header["keys"]), "it has not as many keys as recipients")
+    need(len(set(to)) == len(to), "it names a recipient twice")
+    more = {"org", "instance", "tags", "ext", "content"} & header.keys()
+    need(not more and header.get("links", {}).keys() <= {"withdraws"}, "its header says more than is needed")
+    need(len(fields) == 1, "what is encrypted is one field")
+    if not isinstance(fields[0], bytes):
+        key, value, *_ = fields[0]
+        need(key == "", "the encrypted field has no name")
+        need(ciphertext_of(value) is not None, "the encrypted field is no base64")
+
+
+def ciphertext_of(value):
+    """The bytes of a JSON string of base64, or None. There is one form: full padding, no bits left over."""
+    text = value[1:-1]
+    if value != f'"{text}"' or not re.fullmatch("[A-Za-z0-9+/]*={0,2}", text) or len(text) % 4:
+        return None
+    found = base64.b64decode(text)
+    return found if base64.b64encode(found).decode() == text else None
+
+
 def open_envelope(data):
     """Everything about an envelope that needs nobody's key list: shape, fields, seal, id. What was found, or Refused."""
     what = "not an envelope's CBOR"
@@ -197,6 +253,8 @@ def open_envelope(data):
     need(len(fields) <= 4096, "limits.fields: more than 4,096")
     need(len(path) <= 32, "limits.path: more than 32 names")
     need(header["n"] == len(fields), "the header says another number of fields")
+    if "keys" in header:
+        need_encrypted(header, fields)
 
     digests, shown = [], []
     hidden = sum(isinstance(field, bytes) for field in fields)
@@ -213,13 +271,13 @@ def open_envelope(data):
     need(not seed or not hidden, "the seed is there exactly when no field is hidden")
     need(len({key for key, _ in shown}) == len(shown), "two fields have the same key")
 
-    need(1 <= count <= 1024 and index < count, "its place in its batch is impossible")
     leaf = leaf_of(raw_header, digests)
-    root = root_by(leaf, index, count, proof)
+    root = root_in_batch(leaf, index, count, proof)
     need(verifies(header["key"], signature, SEAL + root + u32(count)), "the signature does not verify")
     if "content" in header and not hidden:
         need(content_id(shown, header["content"]).bytes == header["id"], "its id is not that of its content")
-    return {"header": header, "shown": shown, "hidden": hidden, "leaf": leaf, "root": root, "path": path}
+    names = [hop if isinstance(hop, str) else hop[0] for hop in path]
+    return {"header": header, "shown": shown, "hidden": hidden, "path": names, "hops": hops_of(leaf, path)}
 
 
 def exactly(source):
@@ -244,13 +302,15 @@ def iep04(found):
     meta |= {"relay:tlp": header.get("tlp"), "relay:to": header.get("to")}
     meta |= {"relay:path": "".join("!" + hop for hop in found["path"])}
     meta |= {"relay:hidden": found["hidden"] and exactly(str(found["hidden"]))}
+    meta |= {"relay:encrypted": "keys" in header}
     meta = {key: value for key, value in meta.items() if value or value == "" or key == "tags"}
     plain = {"iep04:encoding": "encoding", "iep04:compress": "compress"}
     meta |= {plain.get(key, key): exactly(value) for key, value in header.get("ext", {}).items()}
     message = {"format": header["format"], "version": exactly("1"), "type": header["type"], "meta": meta}
     payload = {key: exactly(value) for key, value in found["shown"]}
+    as_it_is = header["format"] != "intelmq" or "keys" in header and not found.get("opened")
     if header["n"]:
-        message["payload"] = payload[""] if list(payload) == [""] and header["format"] != "intelmq" else payload
+        message["payload"] = payload[""] if list(payload) == [""] and as_it_is else payload
     return message
 
 
@@ -347,7 +407,41 @@ def follows(new, old):
     return "same"
 
 
+# -------------------------------------------------------------------------------------------------------- §5 a notice
+
+ABOUT_A_KEY = {
+    "v": (uint, True),
+    "origin": (name, True),
+    "key": (a_key, True),
+    "time": (uint, True),
+    "next": (a_key, False),
+    "until": (uint, False),
+    "revoked": (uint, False),
+    "encryption": (encryption_key, False),
+}
+
+
+def open_notice(data):
+    need(len(data) <= 1024, "a notice has at most 1024 bytes")
+    readers = octets(), octets(64), lambda cbor: None if cbor.null() else cbor.bytes(64)
+    raw, signature, by_next = whole(data, "not its CBOR", lambda cbor: cbor.tuple(*readers))
+    content = whole(raw, "not its CBOR", lambda cbor: versioned(cbor, ABOUT_A_KEY, "notice"))
+    succession = "next" in content and "until" in content and "revoked" not in content
+    revocation = "revoked" in content and "until" not in content
+    need(succession or revocation, "it names a next key and a time, or a time from which the key is void")
+    need(content.get("next") != content["key"], "its key follows itself")
+    need("next" in content or "encryption" not in content, "a key to encrypt to goes with a next key")
+    need("next" in content or by_next is None, "it names no next key, and somebody has signed as that")
+    need("next" not in content or by_next is not None, "its next key has not signed")
+    need(verifies(content["key"], signature, NOTICE + raw), "the signature is not over this notice")
+    if by_next is not None:
+        need(verifies(content["next"], by_next, NOTICE + raw), "the next key's signature is not over this notice")
+    return content
+
+
 # -------------------------------------------------------------------------------------------------------- §2 the frames
+
+# That there are more notices at once than 64, or longer ones, is the link's to see, as whether slots are in their order.
 
 VERDICTS = ("accepted", "completed", "duplicate", "loop", "too-old", "from-the-future", "unknown-origin", "bad-signature")
 VERDICTS += ("too-big", "malformed", "withdrawn", "later")
@@ -374,6 +468,10 @@ def below(bits):
     return lambda cbor: cbor.uint(2**bits - 1)
 
 
+def entries(read):
+    return lambda cbor: cbor.list(read, 512)
+
+
 def have(cbor):
     return cbor.record({"number": (uint, True), "network": (name, False), "digest": (octets(32), False)})
 
@@ -398,13 +496,14 @@ FRAMES = [
     hello,
     Cbor.text,
     word_or(("now", "all"), {"time": uint, "token": octets()}),
-    table(no=uint, offers=lambda cbor: cbor.list(OFFER), whole=octets(), token=octets()),
-    table(no=uint, answers=lambda cbor: cbor.list(ANSWER)),
+    table(no=uint, offers=entries(OFFER), whole=octets(), token=octets()),
+    table(no=uint, answers=entries(ANSWER)),
     table(no=uint, packed=octets()),
-    table(no=uint, verdicts=lambda cbor: cbor.list(VERDICT), mode=one_of("offer", "whole")),
+    table(no=uint, verdicts=entries(VERDICT), mode=one_of("offer", "whole")),
     table(token=octets()),
     have,
     octets(),
+    entries(octets()),
 ]
 
 

@@ -203,9 +203,9 @@ fn plain() -> Parts {
 type Wire = [Cbor; 5];
 
 /// The keys of a header in their order. One that is unknown stands before the last.
-const KEYS: [&str; 16] = [
-    "v", "id", "origin", "key", "org", "instance", "time", "type", "format", "tlp", "to", "tags", "links", "ext",
-    "content", "n",
+const KEYS: [&str; 17] = [
+    "v", "id", "origin", "key", "org", "instance", "time", "type", "format", "tlp", "to", "keys", "tags", "links",
+    "ext", "content", "n",
 ];
 
 fn place(key: &str) -> (usize, bool) {
@@ -328,6 +328,10 @@ fn closed() -> Vec<Vector> {
         made("encrypted-two-fields", parts().fields(&[("", "\"AAAA\""), ("a", "1")]), "is one field"),
         made("encrypted-no-field", parts().fields(&[]), "is one field"),
         made("encrypted-field-with-a-name", parts().fields(&[("a", "\"AAAA\"")]), "has no name"),
+        made("encrypted-object", parts().fields(&[("", "{}")]), "no base64"),
+        made("encrypted-without-padding", parts().fields(&[("", "\"AAA\"")]), "no base64"),
+        made("encrypted-bits-left-over", parts().fields(&[("", "\"AAB=\"")]), "no base64"),
+        made("encrypted-with-an-escape", parts().fields(&[("", "\"AA\\/A\"")]), "no base64"),
     ]
 }
 
@@ -727,6 +731,7 @@ pub fn frames() -> Vec<Vector> {
         ("no-kind", vec![0], "whose length is no varint"),
         ("kind-unknown", frame(99, &Null), "unknown kind 99"),
         ("notices-of-no-bytes", frame(11, &List(vec![Number(5)])), content),
+        ("notices-very-many", frame(11, &List(vec![bytes([]); 513])), content),
         ("cut", frame(2, &text("who"))[..4].to_vec(), "more bytes are needed"),
         ("trailing-byte", lengthened(&one_more), content),
         ("length-over-the-limit", vec![0x81, 0x80, 0x80, 0x02], "limits.frame_bytes"),

@@ -164,6 +164,12 @@ fn slot(to: Option<&EncryptionKey>, content_key: &[u8; 32], header: &Header, rng
     Slot::new(slot)
 }
 
+/// Whether a field's value can be a ciphertext: a JSON string of base64, without escapes.
+pub(super) fn is_ciphertext(value: &str) -> bool {
+    let text = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    text.is_some_and(|text| BASE64.decode(text).is_ok())
+}
+
 /// What slots and ciphertext are bound to: in another envelope they open nothing.
 fn bound(domain: &[u8], origin: &Key, id: Uuid) -> Vec<u8> {
     [domain, origin.as_bytes(), id.as_bytes()].concat()
@@ -280,7 +286,12 @@ impl Recipient {
 
 /// The same checks as of every envelope: an origin may encrypt what it could not send in the open.
 fn read(outer: &Envelope, inner: &[u8], bounds: &Bounds) -> Result<Envelope, Malformed> {
-    let Inner { org, instance, tags, links, ext, fields } = serde_cbor::from_slice(inner)?;
+    let read: Inner<'_> = serde_cbor::from_slice(inner)?;
+    // Encoding plain data into memory cannot fail.
+    if serde_cbor::to_vec(&read).expect("fields are plain data") != inner {
+        return Err(Malformed::Header("what is encrypted is not in the one form that it has"));
+    }
+    let Inner { org, instance, tags, links, ext, fields } = read;
     if links.withdraws.is_some() {
         return Err(Malformed::Header("what it withdraws stands in the clear"));
     }

@@ -225,12 +225,17 @@ fn what_an_origin_may_not_seal_it_may_not_encrypt() {
     assert_eq!(closed(&a, &lied(&good, |bytes| bytes[0] ^= 1)), Closed::Damaged);
     assert_eq!(closed(&a, &lied(&good, |bytes| bytes.truncate(5))), Closed::Damaged);
     let header = encrypted(&["a"], &fields()).header().clone();
-    for value in ["1", "{}", "\"?\"", "\"AAA\"", "\"\\ud800\""] {
+    for value in ["\"\"", "\"AAAA\""] {
         assert_eq!(
             closed(&a, &sealed(header.clone(), vec![(String::new(), value.into())])),
             Closed::Damaged,
             "{value}"
         );
+    }
+    // What is no base64 is no envelope.
+    assert!(is_ciphertext("\"\"") && is_ciphertext("\"AA==\""));
+    for value in ["1", "{}", "\"", "\"?\"", "\"AAA\"", "\"AB==\"", "\"\\ud800\"", " \"AAAA\""] {
+        assert!(!is_ciphertext(value), "{value}");
     }
 }
 
