@@ -59,6 +59,8 @@ impl Session<'_> {
             return;
         }
         noticing.seen = Some(held.clone());
+        // What is held no more is not said again either.
+        noticing.said.retain(|said| held.iter().any(|held| held.bytes() == said));
         let new: Vec<&[u8]> =
             held.iter().map(|held| held.bytes()).filter(|bytes| noticing.said.insert(bytes.to_vec())).collect();
         let frames = new.chunks(AT_ONCE).map(|some| some.iter().map(|bytes| ByteBuf::from(*bytes)).collect());
