@@ -389,6 +389,25 @@ fn a_thief_cannot_say_so_much_that_there_is_no_room_to_end_its_key() {
 }
 
 #[test]
+fn what_is_signed_as_something_else_is_no_notice() {
+    let good = revocation("cert-at", 1, 300, None);
+    let content = serde_cbor::to_vec(good.notice()).unwrap();
+    // The signature, and that there is no second one.
+    let before = &good.bytes()[..good.bytes().len() - 65];
+    for (domain, expected) in [
+        (&b"intelmq-relay/1 notice"[..], true),
+        (b"intelmq-relay/1 seal", false),
+        (b"intelmq-relay/1 roster", false),
+        (b"intelmq-relay/1 hops", false),
+        (b"intelmq-relay/1 possession", false),
+    ] {
+        let signature = secret(1).sign_as(domain, &content);
+        let bytes = [before, &signature, &[0xf6]].concat();
+        assert_eq!(SignedNotice::open(&bytes, |_| true).is_ok(), expected, "{domain:?}");
+    }
+}
+
+#[test]
 fn a_revocation_keeps_its_place_before_what_came_after_it() {
     let at = name("cert-at");
     let mut origins = origins();
