@@ -91,7 +91,7 @@ impl Origins {
         match (notice.next, after) {
             (Some(next), Some(held)) if next != held => Err(NoticeRefused::Split { origin, key, held, other: next }),
             (Some(next), None) if lines.revoked(&key).is_some() => Err(NoticeRefused::Void { origin, key, next }),
-            // The roster has revoked its key, or its next one is somebody else's.
+            // The roster has revoked its key or put it aside, or its next one is somebody else's.
             (Some(_), None) => Ok(Heard::Stranger),
             _ => Ok(Heard::Same),
         }

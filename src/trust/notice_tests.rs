@@ -196,6 +196,27 @@ fn what_the_roster_revokes_has_no_say() {
 }
 
 #[test]
+fn a_key_that_the_roster_has_put_aside_names_nobody() {
+    let at = name("cert-at");
+    let aside = |keys: &[u8]| {
+        let mut member = member("cert-at", &keys.iter().map(|n| (*n, None)).collect::<Vec<_>>());
+        let old = member.keys.iter_mut().find(|held| held.key == key(1)).unwrap();
+        old.until = Some(OVERLAP);
+        roster(vec![member])
+    };
+    let thief = succession("cert-at", 1, 66, u64::MAX);
+    let origins = origins().with(&aside(&[2, 1])).unwrap();
+    assert_eq!(origins.hear(thief.bytes()), Ok(Heard::Stranger));
+    // What the roster itself names.
+    let mut named = origins.clone();
+    assert_eq!(hear(&mut named, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    // The key in use may have an end, and names the next one before.
+    let mut in_use = self::origins().with(&aside(&[1])).unwrap();
+    assert_eq!(hear(&mut in_use, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    assert_eq!(in_use.ask(&at, &key(2), OVERLAP), Good);
+}
+
+#[test]
 fn of_members_of_the_roster_too() {
     let listed = roster(vec![member("cert-fi", &[(31, None)]), member("cert-gr", &[(41, None)])]);
     let mut origins = origins();
