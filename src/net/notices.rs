@@ -60,7 +60,8 @@ impl Session<'_> {
         }
         noticing.seen = Some(held.clone());
         // What is held no more is not said again either.
-        noticing.said.retain(|said| held.iter().any(|held| held.bytes() == said));
+        let now: HashSet<&[u8]> = held.iter().map(|held| held.bytes()).collect();
+        noticing.said.retain(|said| now.contains(&said[..]));
         let new: Vec<&[u8]> =
             held.iter().map(|held| held.bytes()).filter(|bytes| noticing.said.insert(bytes.to_vec())).collect();
         let frames = new.chunks(AT_ONCE).map(|some| some.iter().map(|bytes| ByteBuf::from(*bytes)).collect());
