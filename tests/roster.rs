@@ -278,9 +278,12 @@ fn the_newest_goes_along_the_links_also_to_who_was_away_and_to_nobody_who_wants_
     a.linked("cert-b");
     b.linked("cert-d");
     b.linked("cert-w");
-    make(a, "one", 1, &[("cert-o", "")], &["x", "y"]);
+    // Who is encrypted to by it with another's key says so when it hears of that.
+    let wrong = format!(" }}]\nencryption = \"{}\" #", a.encryption);
+    make(a, "one", 1, &[("cert-d", &wrong), ("cert-o", "")], &["x", "y"]);
     a.expect(0, &["roster", "publish", "one"]);
     number(d, 1);
+    d.says("has another encryption key for this node");
     assert!(d.expect(0, &["roster", "show"]).contains("cert-o"));
 
     // Who was away has it when it is back; what comes from the other end goes the other way.

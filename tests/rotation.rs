@@ -378,6 +378,9 @@ async fn what_a_revoked_key_seals_is_accepted_nowhere_in_whatever_order() {
 
     // Over a restart, too: what is kept of before, everybody may have; nothing else.
     node.kill9();
+    for id in &void {
+        assert!(node.expect(0, &["show", id]).contains("key-revoked"), "at rest, too");
+    }
     node.start();
     reader.link_from(&node, From::All).await;
     let mut offered = Vec::new();

@@ -58,15 +58,22 @@ impl Told {
     }
 }
 
+/// The notices that a store has, and whether all of them could be read.
+pub fn kept_notices(bytes: &[u8]) -> (Notices, bool) {
+    let kept = serde_cbor::from_slice::<Vec<ByteBuf>>(bytes).unwrap_or_default();
+    let read = kept.iter().filter_map(|bytes| SignedNotice::open(bytes, |_| true).ok().flatten());
+    let notices: Notices = read.map(Arc::new).collect();
+    let all = !notices.is_empty() && notices.len() == kept.len();
+    (notices, all)
+}
+
 impl Gate {
     /// Puts the notices of the store in force, and remembers who was told of ours.
     pub async fn recall_notices(&self) -> Result<(), StoreError> {
         let _turn = self.roster_turn.lock().await;
         let Some(bytes) = self.store.cursor(&Cursor::Notices).await? else { return Ok(()) };
-        let kept = serde_cbor::from_slice::<Vec<ByteBuf>>(&bytes).unwrap_or_default();
-        let read = kept.iter().filter_map(|bytes| SignedNotice::open(bytes, |_| true).ok().flatten());
-        let notices: Notices = read.map(Arc::new).collect();
-        if notices.is_empty() || notices.len() < kept.len() {
+        let (notices, all) = kept_notices(&bytes);
+        if !all {
             tracing::error!("notices that are kept cannot be read, and do not hold: was a newer program here?");
         }
         self.put_notices_in_force(notices.into());

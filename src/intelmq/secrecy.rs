@@ -30,7 +30,7 @@ pub(super) fn secret(
     let strangers: Vec<&str> = strangers.collect();
     if !strangers.is_empty() {
         return Err(format!(
-            "it is to be encrypted to its recipients, and this node has no encryption key of {}: write as `encryption` \
+            "it is to be encrypted to its recipients, and this node has no encryption key of {} that holds: write as `encryption` \
              into its [[peer]] or [[origin]] what `intelmq-relay id` prints there (or have it put into the roster), reload, \
              and retry; or correct `to`",
             strangers.join(" and ")

@@ -86,11 +86,14 @@ pub enum Refusal {
     /// The key is the host's own.
     #[error("this node has the key of the node that invites: one of the two must make a key of its own")]
     OwnKey,
-    /// A peer of another name has this key.
-    #[error("this node's key is that of another of its peers: one of the two must make a key of its own")]
+    /// A node of another name is known with this key.
+    #[error("this node's key is that of another one that it knows: one of the two must make a key of its own")]
     KnownKey,
-    /// A peer of this name has another key.
-    #[error("it has a peer of this node's name already, with another key: its operator must remove that one first")]
+    /// A node of this name is known with another key.
+    #[error(
+        "it knows a node of this name with another key: its operator must remove that peer first, or, where its roster has \
+         that key, have it corrected"
+    )]
     KnownName,
     /// What was said does not hold together.
     #[error("it could not make sense of what this relay said: one of the two relays may have to be updated")]

@@ -59,6 +59,9 @@ impl Session<'_> {
             return;
         }
         noticing.seen = Some(held.clone());
+        // What is held no more is not said again either.
+        let now: HashSet<&[u8]> = held.iter().map(|held| held.bytes()).collect();
+        noticing.said.retain(|said| now.contains(&said[..]));
         let new: Vec<&[u8]> =
             held.iter().map(|held| held.bytes()).filter(|bytes| noticing.said.insert(bytes.to_vec())).collect();
         let frames = new.chunks(AT_ONCE).map(|some| some.iter().map(|bytes| ByteBuf::from(*bytes)).collect());

@@ -125,11 +125,12 @@ async fn identify(core: &Core) {
 /// Looks after keys, for ever.
 pub(super) async fn follow(core: Arc<Core>) {
     let mut changed = core.gate.watch_roster();
-    let (mut said, mut outdated) = (None, Vec::new());
+    let (mut said, mut outdated, mut wrong) = (None, Vec::new(), None);
     loop {
         changed.mark_unchanged();
         identify(&core).await;
         say_outdated(&core, &mut outdated);
+        say_wrong(&core, &mut wrong);
         look_at_rotation(&core, &mut said);
         // The gate lives as long as we.
         let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
@@ -145,6 +146,16 @@ fn say_outdated(core: &Core, said: &mut Vec<(Name, Key, Key)>) {
         );
     }
     *said = outdated;
+}
+
+/// The roster, which may come at any time and from any peer, has what others encrypt to us.
+fn say_wrong(core: &Core, said: &mut Option<String>) {
+    let rules = core.gate.rules();
+    let wrong = rules.origins.encryption_of_us(&rules.me, &core.sealer.encryption);
+    if let Some(reason) = wrong.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
+        warn!("{reason}");
+    }
+    *said = wrong;
 }
 
 fn look_at_rotation(core: &Core, said: &mut Option<Vec<Name>>) {

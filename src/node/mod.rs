@@ -143,9 +143,6 @@ impl Node {
         let token_key = TokenKey::new(&tokens, &gate.keep_token_key(tokens).await?);
         let encryption = EncryptionSecret::derive(secret.expose_seed());
         let recipient = Recipient::new(config.node.name.clone(), encryption, former);
-        if let Some(reason) = gate.rules().origins.encryption_of_us(&config.node.name, &recipient.key()) {
-            warn!("{reason}");
-        }
         let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {

@@ -12,8 +12,10 @@ use tracing::{error, info, warn};
 use super::Node;
 use super::invitations::Invitations;
 use crate::config::{Config, Peer, Share, add_joined_peer, check_peer_address, edit_file};
-use crate::envelope::Key;
+use crate::envelope::{Key, Name};
 use crate::invite::{Asked, Refusal, State};
+use crate::net::now;
+use crate::trust::{KeyStanding, Origins};
 
 /// What the node asks of whoever has its configuration file.
 pub enum Change {
@@ -49,6 +51,9 @@ async fn admit(newcomer: &Newcomer, node: &mut Node, file: &Path) -> Result<(), 
     let record = invitations.admits(ticket, &asked.node, &asked.key).await?;
     let mut config = node.config().clone();
     let before = in_file(file, asked, &node.core.sealer.secret.key())?;
+    if before.is_none() {
+        fits(&node.core.gate.rules().origins, &asked.node, &asked.key, now())?;
+    }
     match (&record.state, &before) {
         // It had its answer, or missed it.
         (State::Used { done: true, .. }, Some(_)) => return Ok(()),
@@ -99,6 +104,17 @@ fn in_file(file: &Path, asked: &Asked, ours: &Key) -> Result<Option<Peer>, Refus
     }
 }
 
+/// Whether this name can be that of this key, by all that is known. What stands in the file comes before a roster, and
+/// who has somebody's line must not be able to push a member aside by that.
+fn fits(origins: &Origins, name: &Name, key: &Key, time: u64) -> Result<(), Refusal> {
+    match origins.ask(name, key, time) {
+        KeyStanding::Good => Ok(()),
+        KeyStanding::Unknown if origins.all_keys().any(|known| known == key) => Err(Refusal::KnownKey),
+        KeyStanding::Unknown => Ok(()),
+        KeyStanding::Other(_) | KeyStanding::NotThen | KeyStanding::Revoked(_) => Err(Refusal::KnownName),
+    }
+}
+
 fn not_now(reason: &str) -> Refusal {
     error!(reason, "a guest cannot be made a peer");
     Refusal::NotNow
@@ -107,4 +123,35 @@ fn not_now(reason: &str) -> Refusal {
 /// A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
 fn one_line(reason: &dyn std::fmt::Display) -> String {
     reason.to_string().replace("\n  ", "; ").replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::envelope::Secret;
+    use crate::trust::{Notice, SignedNotice};
+
+    #[test]
+    fn a_guest_pushes_nobody_aside_who_is_known() {
+        let secret = |n: u8| Secret::from_seed(&[n; 32]);
+        let name = |text: &str| -> Name { text.parse().unwrap() };
+        let ee = name("cert-ee");
+        let notice = Notice::succession(&ee, secret(1).key(), secret(2).key(), 1000, 0);
+        let notice = SignedNotice::sign(notice, &secret(1), Some(&secret(2))).unwrap();
+        let origins = Origins::new([(ee, secret(1).key())].into_iter(), None);
+        let origins = origins.noticing(Arc::new(vec![Arc::new(notice)]));
+        for (who, n, time, expected) in [
+            ("cert-fi", 3, 0, Ok(())),
+            ("cert-ee", 1, 999, Ok(())),
+            ("cert-ee", 2, 1000, Ok(())),
+            ("cert-ee", 1, 1000, Err(Refusal::KnownName)),
+            ("cert-ee", 3, 0, Err(Refusal::KnownName)),
+            ("cert-fi", 1, 0, Err(Refusal::KnownKey)),
+            ("cert-fi", 2, 0, Err(Refusal::KnownKey)),
+        ] {
+            assert_eq!(fits(&origins, &name(who), &secret(n).key(), time), expected, "{who} {n} at {time}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::lines::MAX_OF_ORIGIN;
 use super::origins::{KeyStanding, Origins};
-use crate::envelope::{EncryptionKey, Name};
+use crate::envelope::{EncryptionKey, Key, Name};
 
 impl Origins {
     /// The same, with what is configured to be encrypted to.
@@ -15,21 +15,28 @@ impl Origins {
     /// The key to encrypt to this node at this time (ms since 1970). The configured one wins, as everywhere; a roster that
     /// speaks of another node under that name is not asked. Where a notice has the next one, that counts when the node's
     /// key is over or void: until then the node may not have gone over, and after it, it still reads what is encrypted to
-    /// the one before.
+    /// the one before. Nothing is encrypted to what goes with a void key: who stole that reads it, too.
     pub fn encryption(&self, name: &Name, time: u64) -> Option<EncryptionKey> {
-        let configured = self.encryption.get(name).and_then(|found| Some((*found, *self.configured_key(name)?)));
+        let configured = || Some((*self.encryption.get(name)?, *self.configured_key(name)?));
         let by_roster = || Some((self.encryption_by_roster(name)?, self.member(name)?.keys.first()?.key));
-        let (mut found, mut key) = configured.or_else(by_roster)?;
+        let follow = |(found, key)| self.encryption_from(name, found, key, time);
+        configured().and_then(follow).or_else(|| by_roster().and_then(follow))
+    }
+
+    /// The same, where this one goes with this key.
+    fn encryption_from(&self, name: &Name, found: EncryptionKey, mut key: Key, time: u64) -> Option<EncryptionKey> {
+        let mut found = Some(found);
         // As many keys as an origin can have in a row.
-        for _ in 0..MAX_OF_ORIGIN {
-            let Some(next) = self.successor(&key) else { break };
-            if self.ask(name, &key, time) == KeyStanding::Good {
-                break;
+        for _ in 0..=MAX_OF_ORIGIN {
+            match self.ask(name, &key, time) {
+                KeyStanding::Good => break,
+                KeyStanding::NotThen => {}
+                KeyStanding::Revoked(_) | KeyStanding::Other(_) | KeyStanding::Unknown => found = None,
             }
-            found = next.encryption.unwrap_or(found);
-            key = next.key;
+            let Some(next) = self.successor(&key) else { break };
+            (found, key) = (next.encryption.or(found), next.key);
         }
-        Some(found)
+        found
     }
 
     fn encryption_by_roster(&self, name: &Name) -> Option<EncryptionKey> {

@@ -91,7 +91,7 @@ impl Origins {
         match (notice.next, after) {
             (Some(next), Some(held)) if next != held => Err(NoticeRefused::Split { origin, key, held, other: next }),
             (Some(next), None) if lines.revoked(&key).is_some() => Err(NoticeRefused::Void { origin, key, next }),
-            // The roster has revoked its key, or its next one is somebody else's.
+            // The roster has revoked its key or put it aside, or its next one is somebody else's.
             (Some(_), None) => Ok(Heard::Stranger),
             _ => Ok(Heard::Same),
         }
@@ -102,8 +102,15 @@ impl Origins {
     fn with_room_for(&self, coming: &Arc<SignedNotice>) -> Result<Notices, NoticeRefused> {
         let (notice, held) = (coming.notice(), self.notices().iter());
         let mut notices: Notices = held.filter(|held| self.knows(&held.notice().origin)).cloned().collect();
-        let its = notices.iter().filter(|held| held.notice().origin == notice.origin);
-        if notices.len() < MAX_NOTICES && its.clone().count() < MAX_OF_ORIGIN {
+        let too_many = || NoticeRefused::TooMany { origin: notice.origin.clone() };
+        let only_ends = self.only_ends(notice);
+        let kind = notices.iter().filter(|held| self.only_ends(held.notice()) == only_ends);
+        let has_room = kind.clone().count() < MAX_NOTICES;
+        if only_ends {
+            return if has_room { Ok(with_end(notices, coming, |held| self.only_ends(held))) } else { Err(too_many()) };
+        }
+        let its = kind.filter(|held| held.notice().origin == notice.origin);
+        if has_room && its.clone().count() < MAX_OF_ORIGIN {
             notices.push(coming.clone());
             return Ok(notices);
         }
@@ -119,6 +126,25 @@ impl Origins {
                 return Ok(rest);
             }
         }
-        Err(NoticeRefused::TooMany { origin: notice.origin.clone() })
+        Err(too_many())
     }
+
+    /// Whether it says that a key is void, and cannot say what follows it. Such ones have room of their own: else a thief
+    /// who is fast could say so much with a key that its owner has no room to end it.
+    fn only_ends(&self, notice: &Notice) -> bool {
+        let follows = |next| self.successor(&notice.key).is_none_or(|held| held.key == next);
+        notice.revoked.is_some() && !notice.next.is_some_and(follows)
+    }
+}
+
+/// With this revocation in the place of those of its key that it makes needless.
+fn with_end(mut notices: Notices, coming: &Arc<SignedNotice>, only_ends: impl Fn(&Notice) -> bool) -> Notices {
+    let Notice { key, revoked, .. } = *coming.notice();
+    let needless = |held: &Notice| held.key == key && held.revoked >= revoked && only_ends(held);
+    // Where the first of them stood: what came after a revocation still does.
+    let place = notices.iter().position(|held| needless(held.notice())).unwrap_or(notices.len());
+    notices.insert(place, coming.clone());
+    let mut at = 0..;
+    notices.retain(|held| at.next() == Some(place) || !needless(held.notice()));
+    notices
 }

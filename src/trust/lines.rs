@@ -43,7 +43,7 @@ pub struct Successor {
 pub(super) struct Root<'a> {
     /// Its keys.
     pub(super) keys: Vec<Key>,
-    /// Those of them that the roster has revoked: they have no say.
+    /// Those of them that the roster has revoked, or put aside: they have no say.
     pub(super) void: HashSet<Key>,
     /// Whether a key is somebody else's.
     pub(super) foreign: Box<dyn Fn(&Key) -> bool + 'a>,

@@ -196,6 +196,27 @@ fn what_the_roster_revokes_has_no_say() {
 }
 
 #[test]
+fn a_key_that_the_roster_has_put_aside_names_nobody() {
+    let at = name("cert-at");
+    let aside = |keys: &[u8]| {
+        let mut member = member("cert-at", &keys.iter().map(|n| (*n, None)).collect::<Vec<_>>());
+        let old = member.keys.iter_mut().find(|held| held.key == key(1)).unwrap();
+        old.until = Some(OVERLAP);
+        roster(vec![member])
+    };
+    let thief = succession("cert-at", 1, 66, u64::MAX);
+    let origins = origins().with(&aside(&[2, 1])).unwrap();
+    assert_eq!(origins.hear(thief.bytes()), Ok(Heard::Stranger));
+    // What the roster itself names.
+    let mut named = origins.clone();
+    assert_eq!(hear(&mut named, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    // The key in use may have an end, and names the next one before.
+    let mut in_use = self::origins().with(&aside(&[1])).unwrap();
+    assert_eq!(hear(&mut in_use, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    assert_eq!(in_use.ask(&at, &key(2), OVERLAP), Good);
+}
+
+#[test]
 fn of_members_of_the_roster_too() {
     let listed = roster(vec![member("cert-fi", &[(31, None)]), member("cert-gr", &[(41, None)])]);
     let mut origins = origins();
@@ -323,4 +344,97 @@ fn what_is_encrypted_to_a_key_is_so_until_it_is_over_or_void() {
     assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, None)), Ok(true));
     assert_eq!((ask(&origins, 299), ask(&origins, 300)), (Some(of(1)), Some(of(2))));
     assert_eq!(origins.encryption(&name("cert-ee"), 0), None);
+}
+
+#[test]
+fn nothing_is_encrypted_to_what_goes_with_a_void_key() {
+    let of = |n: u8| EncryptionSecret::derive(&[n; 32]).key();
+    let at = name("cert-at");
+    let encrypting = || origins().encrypting([(at.clone(), of(1))].into_iter());
+    // Nobody follows; or one of whom nobody says what is encrypted to it.
+    for next in [None, Some(2)] {
+        let mut origins = encrypting();
+        assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, next)), Ok(true));
+        assert_eq!((origins.encryption(&at, 299), origins.encryption(&at, 300)), (Some(of(1)), None), "{next:?}");
+    }
+    // Of one that is only over, the secret is still there.
+    let mut origins = encrypting();
+    assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+    assert_eq!(origins.encryption(&at, OVERLAP), Some(of(1)));
+    // Void by the roster, which has another one.
+    let mut us = member("cert-at", &[(2, None), (1, Some(300))]);
+    us.encryption = Some((*of(2).as_bytes()).into());
+    let origins = encrypting().with(&roster(vec![us])).unwrap();
+    assert_eq!((origins.encryption(&at, 299), origins.encryption(&at, 300)), (Some(of(1)), Some(of(2))));
+}
+
+#[test]
+fn an_encryption_key_in_a_notice_is_checked_and_signed() {
+    let notice = |encryption: [u8; 32]| {
+        let notice = Notice::succession(&name("cert-at"), key(1), key(2), OVERLAP, 0);
+        SignedNotice::sign(Notice { encryption: Some(encryption.into()), ..notice }, &secret(1), Some(&secret(2)))
+    };
+    let good = *EncryptionSecret::derive(&[2; 32]).key().as_bytes();
+    let bytes = notice(good).unwrap().bytes().to_vec();
+    for wrong in [[0; 32], [0xff; 32]] {
+        assert!(matches!(notice(wrong), Err(BadNotice::Shape(_))), "{wrong:?}");
+    }
+    let at = bytes.windows(32).position(|window| window == good).unwrap();
+    let other = EncryptionSecret::derive(&[66; 32]).key();
+    let changed = [&bytes[..at], other.as_bytes(), &bytes[at + 32..]].concat();
+    assert!(matches!(origins().hear(&changed), Err(NoticeRefused::Bad(BadNotice::Signature(_)))));
+}
+
+#[test]
+fn a_thief_cannot_say_so_much_that_there_is_no_room_to_end_its_key() {
+    let at = name("cert-at");
+    let mut origins = origins();
+    for n in 0..MAX_OF_ORIGIN as u8 {
+        let old = if n == 0 { 1 } else { 200 + n };
+        assert_eq!(hear(&mut origins, &succession("cert-at", old, 201 + n, u64::MAX)), Ok(true), "{n}");
+    }
+    let more = succession("cert-at", 200 + MAX_OF_ORIGIN as u8, 250, u64::MAX);
+    assert!(matches!(hear(&mut origins, &more), Err(NoticeRefused::TooMany { .. })));
+    // It is void from a time that is far away on; again, and again.
+    for from in 0..20 {
+        assert_eq!(hear(&mut origins, &revocation("cert-at", 1, u64::MAX - from, None)), Ok(true));
+    }
+    let held = origins.notices().len();
+    // Its owner's word, also where it names one that comes too late.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, Some(2))), Ok(true));
+    assert_eq!((origins.ask(&at, &key(1), 300), held), (Revoked(300), MAX_OF_ORIGIN + 1));
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 200, None)), Ok(true));
+    assert_eq!((origins.ask(&at, &key(1), 200), origins.notices().len()), (Revoked(200), held));
+    // A later one says nothing.
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 250, None)), Ok(false));
+}
+
+#[test]
+fn what_is_signed_as_something_else_is_no_notice() {
+    let good = revocation("cert-at", 1, 300, None);
+    let content = serde_cbor::to_vec(good.notice()).unwrap();
+    // The signature, and that there is no second one.
+    let before = &good.bytes()[..good.bytes().len() - 65];
+    for (domain, expected) in [
+        (&b"intelmq-relay/1 notice"[..], true),
+        (b"intelmq-relay/1 seal", false),
+        (b"intelmq-relay/1 roster", false),
+        (b"intelmq-relay/1 hops", false),
+        (b"intelmq-relay/1 possession", false),
+    ] {
+        let signature = secret(1).sign_as(domain, &content);
+        let bytes = [before, &signature, &[0xf6]].concat();
+        assert_eq!(SignedNotice::open(&bytes, |_| true).is_ok(), expected, "{domain:?}");
+    }
+}
+
+#[test]
+fn a_revocation_keeps_its_place_before_what_came_after_it() {
+    let at = name("cert-at");
+    let mut origins = origins();
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 300, None)), Ok(true));
+    assert_eq!(hear(&mut origins, &revocation("cert-at", 1, 200, None)), Ok(true));
+    assert_eq!(origins.notices().len(), 1);
+    assert!(matches!(hear(&mut origins, &succession("cert-at", 1, 66, OVERLAP)), Err(NoticeRefused::Void { .. })));
+    assert_eq!((origins.ask(&at, &key(1), 200), origins.ask(&at, &key(66), 0)), (Revoked(200), Other(key(1))));
 }

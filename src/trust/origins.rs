@@ -127,7 +127,10 @@ impl Origins {
     /// What is known of an origin without notices.
     fn root<'a>(&'a self, origin: &Name) -> Root<'a> {
         let member = self.member(origin);
-        let (of, void) = (origin.clone(), |held: &&MemberKey| held.revoked.is_some());
+        let first = member.and_then(|member| member.keys.first()).map(|held| held.key);
+        // Whoever finds the secret of a key that was put aside must not name what follows it.
+        let aside = |held: &MemberKey| held.until.is_some() && first != Some(held.key);
+        let (of, void) = (origin.clone(), |held: &&MemberKey| held.revoked.is_some() || aside(held));
         let listed = member.into_iter().flat_map(|member| self.keys_of(member));
         Root {
             keys: self.ours(origin).into_iter().copied().chain(listed.clone().map(|held| held.key)).collect(),

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::accept::kept_notices;
 use crate::config::Config;
 use crate::envelope::{Attestation, Header, Hop, Name, rfc3339};
 use crate::store::{Cursor, Entry, Store, StoreError};
@@ -21,14 +22,16 @@ pub struct Known {
 }
 
 impl Known {
-    /// What a node knows that does not run: by its configuration, and the roster of its store.
+    /// What a node knows that does not run: by its configuration, and the roster and the notices of its store.
     pub(super) async fn at_rest(config: &Config, store: &Store) -> Result<Known, StoreError> {
         let origins = Origins::configured(config);
         let roster = store.cursor(&Cursor::Roster).await?.and_then(|bytes| Signed::decode(&bytes).ok());
         // One that is not vouched for does not hold when the node runs either.
         let held = roster.zip(origins.trusted()).and_then(|(signed, trusted)| Held::open(signed, trusted).ok());
         let with = held.map(Arc::new).and_then(|held| origins.clone().with(&held).ok());
-        Ok(Known { me: config.node.name.clone(), origins: with.unwrap_or(origins).into() })
+        let notices = store.cursor(&Cursor::Notices).await?.map(|bytes| kept_notices(&bytes).0);
+        let origins = with.unwrap_or(origins).noticing(notices.unwrap_or_default().into());
+        Ok(Known { me: config.node.name.clone(), origins: origins.into() })
     }
 }
 
