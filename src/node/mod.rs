@@ -146,7 +146,9 @@ impl Node {
         if let Some(reason) = gate.rules().origins.encryption_of_us(&config.node.name, &recipient.key()) {
             warn!("{reason}");
         }
-        let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
+        let keys = keys::Keys::open(&gate, &config).await?;
+        let (peers, identities) = (config.peers.iter().map(Into::into).collect(), keys.identities(&gate));
+        let net = Net::start_with(&config.net, &secret, peers, identities).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
             gate: gate.clone(),
@@ -165,7 +167,7 @@ impl Node {
         };
         let progress = exchange.progress.clone();
         let (sealer, recipient) = (sealer.into(), recipient.into());
-        let (links, keys) = (AtomicU64::new(1), keys::Keys::default());
+        let links = AtomicU64::new(1);
         let core = Arc::new(Core { gate, net, exchange, sealer, recipient, failed, progress, links, keys });
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();
