@@ -605,6 +605,7 @@ fn who_does_not_wait_tells_those_who_are_linked_first() {
     fs::rename(a.path("in/.many"), a.path("in/many.jsonl")).unwrap();
     wait_until("some are there", || a.status()["head"].as_u64() > Some(100));
     a.expect(0, &["key", "rotate", "--now"]);
+    a.says("every peer knows this node's next key");
     assert_ne!(has_turned(&a), before);
     b.says("an origin has another key");
     a.linked("cert-b");
@@ -639,6 +640,7 @@ fn a_node_at_rest_and_one_that_starts_know_who_followed() {
     assert_eq!(c.expect(0, &["show", &id]), running);
     assert!(c.expect(0, &["tail", "--no-follow"]).contains("!!cert-a!!cert-b!cert-c"));
     // relay.toml there still has the old key.
+    assert!(checked(&a).contains("peer cert-b: answers"), "{}", checked(&a));
     a.start();
     a.linked("cert-b");
     let log = a.log_text();

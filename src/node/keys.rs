@@ -213,7 +213,10 @@ pub enum NoticeFailed {
     #[error("the notice is refused: {0}")]
     Refused(#[from] NoticeError),
     /// Nobody knows whose it is.
-    #[error("the notice is of an origin, or a key, that is not known here")]
+    #[error(
+        "the notice is of an origin, or a key, that is not known here, or that the roster has revoked: of such a one none \
+         follows but what the authorities list"
+    )]
     Stranger,
     /// The store cannot be opened: a node may hold it.
     #[error("{0}")]
@@ -298,4 +301,18 @@ pub async fn notice_at_rest(
     let taken = taken.await;
     store.close().await;
     taken
+}
+
+/// As whom peers, by their configured keys, may show themselves to a node that does not run: `key` is its own.
+pub async fn identities_at_rest(config: &Config, key: &Key) -> Result<Vec<(Key, Vec<Key>)>, NoticeFailed> {
+    let store = Store::open(&config.node.data, &config.store).await?;
+    let gate = Gate::new(store.clone(), settings::rules(config, key));
+    let known = async {
+        gate.recall_roster().await?;
+        gate.recall_notices().await?;
+        Ok(Keys::open(&gate, config).await?.identities(&gate))
+    };
+    let known = known.await;
+    store.close().await;
+    known
 }

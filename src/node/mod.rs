@@ -32,7 +32,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
-pub use keys::{NoticeFailed, RotationStatus, Succession, notice_at_rest};
+pub use keys::{NoticeFailed, RotationStatus, Succession, identities_at_rest, notice_at_rest};
 pub use newcomer::{Change, Newcomer};
 pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};

@@ -336,11 +336,14 @@ fn a_roster_with_the_next_key_alone_speaks_of_the_same_node() {
     };
     let origins = told(&[(2, None)]);
     assert_eq!(origins.contradictions(&name("us"), &key(99)), Vec::<String>::new());
+    assert_eq!(origins.outdated(), [(at.clone(), key(1), key(2))]);
     assert_eq!((origins.ask(&at, &key(1), 0), origins.ask(&at, &key(2), 0)), (Good, Good));
     // So its word counts: that key is void, and another one is listed.
     let origins = told(&[(3, None), (2, Some(500))]);
     assert_eq!((origins.ask(&at, &key(2), 499), origins.ask(&at, &key(2), 500)), (Good, Revoked(500)));
     assert_eq!(origins.ask(&at, &key(3), 500), Good);
+    // And nobody is told to write a void key.
+    assert_eq!(origins.outdated(), []);
     // One that lists another key speaks of somebody else, as ever.
     let origins = told(&[(3, None)]);
     assert_eq!(origins.ask(&at, &key(3), 0), Other(key(1)));

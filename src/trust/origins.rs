@@ -235,10 +235,11 @@ impl Origins {
         self.lines.revoked(key)
     }
 
-    /// Whom relay.toml has with a key that another one has followed, that one last: it should have that.
+    /// Whom relay.toml has with a key that another one has followed, that one last: it should have that, unless it is void.
     pub fn outdated(&self) -> Vec<(Name, Key, Key)> {
         let newest = |(name, key): (&Name, &Key)| Some((name.clone(), *key, self.lines.successors(key).last()?));
-        let mut found: Vec<_> = self.configured.iter().filter_map(newest).collect();
+        let void = |(name, _, new): &(Name, Key, Key)| matches!(self.ask(name, new, u64::MAX), KeyStanding::Revoked(_));
+        let mut found: Vec<_> = self.configured.iter().filter_map(newest).filter(|found| !void(found)).collect();
         found.sort();
         found
     }
