@@ -188,6 +188,22 @@ fn who_invites_waits_and_is_told() {
     assert!(at.configuration().contains("give = \"none\"\ntest = true"), "{}", at.configuration());
 }
 
+/// The invitation says whom to meet, and that is somebody else now.
+#[test]
+fn an_invitation_does_not_outlive_the_key_that_it_names() {
+    let [host, guest] = ["cert-at", "cert-ee"].map(node);
+    let line = invite(&host, &["cert-ee"]);
+    host.expect(0, &["key", "rotate"]);
+    host.says("this node has another key from now on");
+    wait_until("it runs again", || host.log_text().matches("\"running\"").count() > 1);
+    let said = guest.expect(1, &["join", &line]);
+    assert!(
+        said.contains("has another key than cert-at had when it invited") && said.contains("a new one does"),
+        "{said}"
+    );
+    guest.expect(0, &["join", &invite(&host, &["cert-ee"])]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_is_refused_by_name() {
     let (at, ee) = (node("cert-at"), Relay::init("cert-ee"));
@@ -210,7 +226,7 @@ async fn an_invitation_is_refused_by_name() {
     let strangers = Invitation { ticket: Ticket::new([0; 16].into()), ..read(&line) };
     assert!(says(&ee, 1, &strangers.line()).contains("lets nobody in with this invitation"));
     let elsewhere = Invitation { key: secret(9).key(), ..read(&line) };
-    assert!(says(&ee, 1, &elsewhere.line()).contains("has the key"));
+    assert!(says(&ee, 1, &elsewhere.line()).contains("has another key"));
     assert_eq!(refusal(by_hand(&ours, "cert-fi", &secret(2)).await), Refusal::OtherName);
     let renamed = Invitation { host: "cert-de".parse().unwrap(), ..read(&line) };
     assert_eq!(refusal(by_hand(&ours, "cert-ee", &secret_of(&at)).await), Refusal::OwnKey);

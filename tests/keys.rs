@@ -158,6 +158,36 @@ fn a_key_file_is_encrypted_and_decrypted_in_its_place() {
     assert_eq!(fs::read_to_string(at.join("node.key")).unwrap(), plain);
 }
 
+/// The node opens the keys that it had, and the one that is to follow, with the passphrase of the one that it has.
+#[test]
+fn the_keys_beside_it_get_the_same_passphrase() {
+    let folder = folder();
+    let at = folder.path();
+    expect(0, at, &["init", "--name", "us"]);
+    expect(0, at, &["peer", "add", "cert-ee", PEER]);
+    expect(0, at, &["key", "rotate", "--now"]);
+    expect(0, at, &["key", "rotate"]);
+    let files = ["node.key", "node.key.next", "node.key.1"];
+    let read = || files.map(|file| fs::read_to_string(at.join(file)).unwrap());
+    let plain = read();
+
+    let said = expect(0, at, &["key", "encrypt", FILE[0], FILE[1]]);
+    assert_eq!(said.matches("is encrypted now").count(), 3, "{said}");
+    assert!(read().iter().all(|text| text.contains("BEGIN AGE")));
+    assert!(expect(2, at, &["key", "decrypt", FILE[0], "others"]).contains("not the passphrase"));
+    assert!(read().iter().all(|text| text.contains("BEGIN AGE")));
+    // One that has another passphrase is left, and named.
+    let file = at.join("node.key.1");
+    fs::rename(&file, at.join("kept")).unwrap();
+    let said = expect(0, at, &["key", "decrypt", FILE[0], FILE[1]]);
+    assert_eq!(said.matches("is not encrypted any more").count(), 2, "{said}");
+    assert_eq!(fs::read_to_string(at.join("node.key")).unwrap(), plain[0]);
+    fs::rename(at.join("kept"), &file).unwrap();
+    expect(0, at, &["key", "encrypt", FILE[0], "others"]);
+    let said = expect(0, at, &["key", "decrypt", FILE[0], "others"]);
+    assert!(said.contains("node.key.1 STAYS AS IT IS: this is not the passphrase"), "{said}");
+}
+
 /// `script` gives the program a terminal.
 #[test]
 fn a_passphrase_is_typed_without_echo() {

@@ -590,3 +590,87 @@ fn a_next_key_that_cannot_be_used_leaves_the_old_one() {
     let parsed: Key = key(&a).parse().unwrap();
     assert_ne!(parsed.to_string(), a.key);
 }
+
+/// A busy link needs a moment to tell: whoever was not told would let the node in no more.
+#[test]
+fn who_does_not_wait_tells_those_who_are_linked_first() {
+    let [mut a, mut b] = ["cert-a", "cert-b"].map(Relay::init);
+    source(&a);
+    link(&a, &b);
+    door(&b);
+    a.start();
+    b.start();
+    a.linked("cert-b");
+    let before = key(&a);
+    let number = |at: u64| json!({"source.ip": "192.0.2.1", "classification.type": "spam", "feed.name": "test", "extra.number": at});
+    let events: String = (0..20_000).map(|at| format!("{}\n", number(at))).collect();
+    fs::write(a.path("in/.many"), events).unwrap();
+    fs::rename(a.path("in/.many"), a.path("in/many.jsonl")).unwrap();
+    wait_until("some are there", || a.status()["head"].as_u64() > Some(100));
+    a.expect(0, &["key", "rotate", "--now"]);
+    a.says("every peer knows this node's next key");
+    assert_ne!(has_turned(&a), before);
+    b.says("an origin has another key");
+    a.linked("cert-b");
+    wait_until("all are there", || given(&b).len() == 20_000);
+}
+
+/// Who signed, and which key followed, stands in the store: a look at rest accuses nobody, and the next start does not either.
+#[test]
+fn a_node_at_rest_and_one_that_starts_know_who_followed() {
+    let [mut a, mut b, mut c] = ["cert-a", "cert-b", "cert-c"].map(Relay::init);
+    source(&a);
+    link(&a, &b);
+    link(&b, &c);
+    origin(&c, &a);
+    door(&c);
+    b.configure(&b.configuration().replacen("[node]", "[node]\nattest = true", 1));
+    for node in [&mut a, &mut b, &mut c] {
+        node.start();
+    }
+    for (node, peer) in [(&a, "cert-b"), (&b, "cert-c")] {
+        node.linked(peer);
+    }
+    b.expect(0, &["key", "rotate"]);
+    let new = has_turned(&b);
+    drop_in(&a, 0..1);
+    has_all(&c, 1);
+    let id = id_of(&c, 0);
+    let running = c.expect(0, &["show", &id]);
+    assert!(running.contains("  !!cert-b  verified"), "{running}");
+    c.terminate();
+    a.terminate();
+    assert_eq!(c.expect(0, &["show", &id]), running);
+    assert!(c.expect(0, &["tail", "--no-follow"]).contains("!!cert-a!!cert-b!cert-c"));
+    // relay.toml there still has the old key.
+    assert!(checked(&a).contains("peer cert-b: answers"), "{}", checked(&a));
+    a.start();
+    a.linked("cert-b");
+    let log = a.log_text();
+    assert!(!log.contains("is configured for") && !log.contains("refused a call"), "{new}: {log}");
+}
+
+/// The key was corrected, and the encryption key forgotten: the one that a thief may have.
+#[test]
+fn half_a_correction_is_said() {
+    let [mut a, mut b] = ["cert-a", "cert-b"].map(Relay::init);
+    let encryption = |node: &Relay| {
+        let id = node.expect(0, &["id"]);
+        id.split_whitespace().find(|word| word.starts_with("X25")).unwrap().to_owned()
+    };
+    link(&a, &b);
+    a.start();
+    b.start();
+    a.linked("cert-b");
+    b.expect(0, &["key", "rotate"]);
+    let new = has_turned(&b);
+    assert!(checked(&a).contains(&format!("key = \"{new}\"")));
+    assert_eq!(a.status()["outdated_encryption"], json!({}));
+    a.reload(&b.key, &new);
+    let right = encryption(&b);
+    assert_eq!(a.status()["outdated_encryption"]["cert-b"], right);
+    assert!(checked(&a).contains(&format!("encryption = \"{right}\"")));
+    a.reload(&b.encryption, &right);
+    a.linked("cert-b");
+    assert!(!checked(&a).contains("encryption"), "{}", checked(&a));
+}

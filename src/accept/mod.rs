@@ -36,7 +36,8 @@ use journal::{Journal, Unwritten};
 use judge::{Judged, NOT_HERE, Stranger};
 use strangers::Strangers;
 
-pub use notice::{NoticeError, Noticed, Rotation, kept_notices};
+pub(crate) use notice::kept_notices;
+pub use notice::{NoticeError, Noticed, Rotation};
 pub use roster::{Published, RosterError};
 pub use withdrawal::Event;
 

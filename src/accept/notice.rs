@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Gate, Rules};
 use crate::envelope::{Header, Key, Name, rfc3339};
-use crate::store::{Commit, Cursor, StoreError};
+use crate::store::{Commit, Cursor, Store, StoreError};
 use crate::trust::{Heard, KeyStanding, Notice, NoticeRefused, Notices, SignedNotice, Successor};
 
 /// How far the rotation of our own key is.
@@ -58,22 +58,22 @@ impl Told {
     }
 }
 
-/// The notices that a store has, and whether all of them could be read.
-pub fn kept_notices(bytes: &[u8]) -> (Notices, bool) {
-    let kept = serde_cbor::from_slice::<Vec<ByteBuf>>(bytes).unwrap_or_default();
+/// The notices of the store, and whether these are all that it has.
+pub(crate) async fn kept_notices(store: &Store) -> Result<Option<(Notices, bool)>, StoreError> {
+    let Some(bytes) = store.cursor(&Cursor::Notices).await? else { return Ok(None) };
+    let kept = serde_cbor::from_slice::<Vec<ByteBuf>>(&bytes).unwrap_or_default();
     let read = kept.iter().filter_map(|bytes| SignedNotice::open(bytes, |_| true).ok().flatten());
     let notices: Notices = read.map(Arc::new).collect();
-    let all = !notices.is_empty() && notices.len() == kept.len();
-    (notices, all)
+    let whole = !notices.is_empty() && notices.len() == kept.len();
+    Ok(Some((notices, whole)))
 }
 
 impl Gate {
     /// Puts the notices of the store in force, and remembers who was told of ours.
     pub async fn recall_notices(&self) -> Result<(), StoreError> {
         let _turn = self.roster_turn.lock().await;
-        let Some(bytes) = self.store.cursor(&Cursor::Notices).await? else { return Ok(()) };
-        let (notices, all) = kept_notices(&bytes);
-        if !all {
+        let Some((notices, whole)) = kept_notices(&self.store).await? else { return Ok(()) };
+        if !whole {
             tracing::error!("notices that are kept cannot be read, and do not hold: was a newer program here?");
         }
         self.put_notices_in_force(notices.into());

@@ -25,6 +25,7 @@ use crate::config::{self, Config};
 use crate::envelope::{Secret, Shape};
 use crate::intelmq::{probe_collector, probe_format, probe_listen};
 use crate::net::Net;
+use crate::node::identities_at_rest;
 use crate::watch::{Ask, Form, Piece, Question, ask, socket};
 
 /// How long a peer may take to answer.
@@ -196,7 +197,13 @@ async fn call(config: &Config, secret: Option<Secret>) -> Vec<Finding> {
     let peers = config.peers.iter().map(Into::into).collect();
     // Without it, why was said already.
     let Some(secret) = secret else { return Vec::new() };
-    let net = match Net::start(&quiet, &secret, peers).await {
+    // What the store says of keys that have followed. Where there is none yet, none is made.
+    let has_store = fs::read_dir(&config.node.data).is_ok_and(|mut folder| folder.next().is_some());
+    let identities = match has_store {
+        true => identities_at_rest(config, &secret.key()).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let net = match Net::start_with(&quiet, &secret, peers, identities).await {
         Ok(net) => net,
         Err(error) => return vec![Finding::problem("peers", error.to_string())],
     };

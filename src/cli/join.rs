@@ -150,6 +150,10 @@ fn refused(what: &str, remedy: &str) -> CliError {
 
 fn failed(error: JoinError) -> CliError {
     let remedy = match &error {
+        JoinError::OtherKey { .. } => {
+            "ask its operator: if its key was changed since, an invitation from before works no more, and a new one does; else \
+             another node is at that address"
+        }
         JoinError::Unreachable { .. } => {
             "is that node running, and its port open to this machine? Its operator can give another address with \
              `intelmq-relay invite --address`"

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{self, SwarmEvent};
+use libp2p::swarm::{self, DialError, SwarmEvent};
 use libp2p::{PeerId, Swarm};
 
 use super::address::{self, Address};
@@ -63,6 +63,16 @@ pub enum JoinError {
         host: Name,
         #[allow(missing_docs)]
         reason: String,
+    },
+    /// Who is at the address has another key than the invitation says.
+    #[error("the node at {address} has another key than {host} had when it invited: {obtained}")]
+    OtherKey {
+        #[allow(missing_docs)]
+        host: Name,
+        #[allow(missing_docs)]
+        address: String,
+        #[allow(missing_docs)]
+        obtained: String,
     },
     /// It lets nobody in with this invitation.
     #[error("{0} is there, and lets nobody in with this invitation: it never had it, or has forgotten it")]
@@ -134,6 +144,11 @@ impl Call {
                     return Err(JoinError::TurnedAway(invitation.host.clone()));
                 }
                 SwarmEvent::Behaviour((_, News::Refused(reason))) => return Err(broken(invitation, reason)),
+                SwarmEvent::OutgoingConnectionError { error: DialError::WrongPeerId { obtained, address }, .. } => {
+                    let (host, address, obtained) =
+                        (invitation.host.clone(), address.to_string(), obtained.to_string());
+                    return Err(JoinError::OtherKey { host, address, obtained });
+                }
                 SwarmEvent::OutgoingConnectionError { error, .. } => {
                     return Err(unreachable(trouble::dialling(&error, &host)));
                 }

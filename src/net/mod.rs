@@ -121,6 +121,17 @@ struct Shared {
 impl Net {
     /// Listens, begins to dial, and returns when all listen addresses are bound.
     pub async fn start(config: &config::Net, secret: &Secret, peers: Vec<Peer>) -> Result<Net, NetError> {
+        Net::start_with(config, secret, peers, Vec::new()).await
+    }
+
+    /// The same, where peers have other keys than those configured: see [`Net::set_identities`]. Nobody is dialled or let in
+    /// before these are known.
+    pub async fn start_with(
+        config: &config::Net,
+        secret: &Secret,
+        peers: Vec<Peer>,
+        identities: Vec<(Key, Vec<Key>)>,
+    ) -> Result<Net, NetError> {
         let (arrivals, guests) = mpsc::channel(GUESTS);
         let guests = Mutex::new(Some(guests));
         let shared =
@@ -130,6 +141,7 @@ impl Net {
         let mut task = Task::new(config, &keypair(secret), shared.clone(), commands, arrivals)?;
         task.listen(&config.listen).await?;
         task.set_peers(peers);
+        ids(&identities).into_iter().for_each(|(peer, ids)| task.identify(peer, ids));
         tokio::spawn(task.run().in_current_span());
         Ok(Net { commands: sender, shared })
     }
@@ -172,10 +184,8 @@ impl Net {
     /// The peers with these keys may show themselves with these from now on, the newest first, and with no others. A peer
     /// that nothing is said of, with its own.
     pub async fn set_identities(&self, identities: Vec<(Key, Vec<Key>)>) -> Result<(), NetError> {
-        let ids = |(peer, keys): &(Key, Vec<Key>)| (peer_id(peer), keys.iter().map(peer_id).collect());
-        let ids = identities.iter().map(ids).collect();
         let (done, is_done) = oneshot::channel();
-        self.commands.send(Command::SetIdentities(ids, done)).await.map_err(|_| NetError::Ended)?;
+        self.commands.send(Command::SetIdentities(ids(&identities), done)).await.map_err(|_| NetError::Ended)?;
         is_done.await.map_err(|_| NetError::Ended)
     }
 
@@ -218,6 +228,10 @@ fn configured(peers: Vec<Peer>, ours: &Key) -> Result<Vec<Configured>, NetError>
         Ok(Configured { name: peer.name, key: peer.key, id, addresses })
     };
     peers.into_iter().map(check).collect()
+}
+
+fn ids(identities: &[(Key, Vec<Key>)]) -> Vec<(PeerId, Vec<PeerId>)> {
+    identities.iter().map(|(peer, keys)| (peer_id(peer), keys.iter().map(peer_id).collect())).collect()
 }
 
 fn keypair(secret: &Secret) -> Keypair {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Core, lock};
@@ -25,6 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// So long before our old key ends we go over, whoever has not heard, ms: what it seals must be good when it arrives.
 const MARGIN: u64 = 3600 * 1000;
 
+/// So long, where an operator does not want to wait, peers that are linked have to show that they know the next key: a busy
+/// link needs a moment to tell them, and whom nobody has told lets this node in no more.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What is known of keys in use.
 #[derive(Default)]
 pub(super) struct Keys {
@@ -33,12 +38,43 @@ pub(super) struct Keys {
     /// The keys that they were last met with, where they have several.
     met: Mutex<BTreeMap<Name, Key>>,
     /// What the net was told last.
-    identities: tokio::sync::Mutex<Vec<(Key, Vec<Key>)>>,
+    told: tokio::sync::Mutex<Vec<(Key, Vec<Key>)>>,
     /// The key that this node is to go over to.
     succeeds: watch::Sender<Option<Key>>,
 }
 
 impl Keys {
+    /// What is known of the peers of this configuration.
+    pub(super) async fn open(gate: &Gate, config: &Config) -> Result<Keys, StoreError> {
+        let keys = Keys::default();
+        keys.set_peers(gate, config).await?;
+        Ok(keys)
+    }
+
+    async fn set_peers(&self, gate: &Gate, config: &Config) -> Result<(), StoreError> {
+        let peers: Vec<(Name, Key)> = config.peers.iter().map(|peer| (peer.name.clone(), peer.key)).collect();
+        for (name, _) in &peers {
+            if let Some(key) = gate.last_met(name).await? {
+                lock(&self.met).entry(name.clone()).or_insert(key);
+            }
+        }
+        *lock(&self.peers) = peers;
+        Ok(())
+    }
+
+    /// As whom peers, by their configured keys, may show themselves now.
+    pub(super) fn identities(&self, gate: &Gate) -> Vec<(Key, Vec<Key>)> {
+        let (rules, time) = (gate.rules(), now());
+        let peers = lock(&self.peers).clone();
+        let identities = peers.into_iter().map(|(name, key)| {
+            let mut keys = rules.origins.identities(&name, time);
+            let met = lock(&self.met).get(&name).and_then(|met| keys.iter().position(|key| key == met));
+            keys.truncate(met.map_or(keys.len(), |met| met + 1));
+            (key, keys)
+        });
+        identities.collect()
+    }
+
     pub(super) fn succession(&self) -> Succession {
         Succession(self.succeeds.subscribe())
     }
@@ -79,14 +115,8 @@ impl RotationStatus {
 
 /// The peers are these now: what they may show themselves with is told to the net.
 pub(super) async fn set_peers(core: &Core, config: &Config) -> Result<(), StoreError> {
-    let peers: Vec<(Name, Key)> = config.peers.iter().map(|peer| (peer.name.clone(), peer.key)).collect();
-    for (name, _) in &peers {
-        if let Some(key) = core.gate.last_met(name).await? {
-            lock(&core.keys.met).entry(name.clone()).or_insert(key);
-        }
-    }
-    *lock(&core.keys.peers) = peers;
-    core.keys.identities.lock().await.clear();
+    core.keys.set_peers(&core.gate, config).await?;
+    core.keys.told.lock().await.clear();
     identify(core).await;
     Ok(())
 }
@@ -106,16 +136,8 @@ pub(super) async fn meet(core: &Core, peer: &Name, key: Key) -> Result<(), Store
 
 /// Tells the net whom peers may show themselves as now.
 async fn identify(core: &Core) {
-    let (rules, time) = (core.gate.rules(), now());
-    let mut told = core.keys.identities.lock().await;
-    let peers = lock(&core.keys.peers).clone();
-    let identities = peers.into_iter().map(|(name, key)| {
-        let mut keys = rules.origins.identities(&name, time);
-        let met = lock(&core.keys.met).get(&name).and_then(|met| keys.iter().position(|key| key == met));
-        keys.truncate(met.map_or(keys.len(), |met| met + 1));
-        (key, keys)
-    });
-    let identities: Vec<(Key, Vec<Key>)> = identities.collect();
+    let mut told = core.keys.told.lock().await;
+    let identities = core.keys.identities(&core.gate);
     // Without a net, the node is about to end.
     if *told != identities && core.net.set_identities(identities.clone()).await.is_ok() {
         *told = identities;
@@ -125,15 +147,15 @@ async fn identify(core: &Core) {
 /// Looks after keys, for ever.
 pub(super) async fn follow(core: Arc<Core>) {
     let mut changed = core.gate.watch_roster();
-    let (mut said, mut outdated, mut wrong) = (None, Vec::new(), None);
+    let (mut said, mut outdated, mut wrong, mut hurried) = (None, Vec::new(), None, None);
     loop {
         changed.mark_unchanged();
         identify(&core).await;
         say_outdated(&core, &mut outdated);
         say_wrong(&core, &mut wrong);
-        look_at_rotation(&core, &mut said);
+        let wait = look_at_rotation(&core, &mut said, &mut hurried);
         // The gate lives as long as we.
-        let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        let _ = tokio::time::timeout(wait, changed.changed()).await;
     }
 }
 
@@ -158,14 +180,21 @@ fn say_wrong(core: &Core, said: &mut Option<String>) {
     *said = wrong;
 }
 
-fn look_at_rotation(core: &Core, said: &mut Option<Vec<Name>>) {
+/// Goes over to the next key, if it is time. When to look again; `hurried` is since when an operator does not want to wait.
+fn look_at_rotation(core: &Core, said: &mut Option<Vec<Name>>, hurried: &mut Option<Instant>) -> Duration {
     let peers = lock(&core.keys.peers).clone();
-    let (Some(status), Some(rotation)) = (RotationStatus::of(&core.gate, &peers), core.gate.rotation()) else { return };
+    let (Some(status), Some(rotation)) = (RotationStatus::of(&core.gate, &peers), core.gate.rotation()) else {
+        return LOOK_EVERY;
+    };
     let over = core.gate.succession().and_then(|next| next.until).is_none_or(|until| until <= now() + MARGIN);
     let RotationStatus { next, waits_for, .. } = status;
     if waits_for.is_empty() || rotation.now || over {
+        let grace = GRACE.saturating_sub(hurried.get_or_insert_with(Instant::now).elapsed());
+        if !waits_for.is_empty() && !grace.is_zero() {
+            return grace;
+        }
         if core.keys.succeeds.send_replace(Some(next)) == Some(next) {
-            return;
+            return LOOK_EVERY;
         }
         if waits_for.is_empty() {
             info!(%next, "every peer knows this node's next key: going over to it");
@@ -181,6 +210,7 @@ fn look_at_rotation(core: &Core, said: &mut Option<Vec<Name>>) {
         info!(%next, waits_for = list(&waits_for), "this node's key is being rotated: the old one stays until these know");
         *said = Some(waits_for);
     }
+    LOOK_EVERY
 }
 
 fn list(names: &[Name]) -> String {
@@ -194,7 +224,10 @@ pub enum NoticeFailed {
     #[error("the notice is refused: {0}")]
     Refused(#[from] NoticeError),
     /// Nobody knows whose it is.
-    #[error("the notice is of an origin, or a key, that is not known here")]
+    #[error(
+        "the notice is of an origin, or a key, that is not known here, or that the roster has revoked: of such a one none \
+         follows but what the authorities list"
+    )]
     Stranger,
     /// The store cannot be opened: a node may hold it.
     #[error("{0}")]
@@ -234,10 +267,11 @@ pub(super) async fn notice(
         match (at_once, &*waits_for) {
             (_, []) => lines.push(format!("Every peer knows of it: this node goes over to {next} now{until}.")),
             (true, peers) => lines.push(format!(
-                "This node goes over to {next} now{until}. These peers have not shown that they know it: {}. They let this \
-                 node in when they have heard of it from another node that they are linked with; else their operators must \
-                 write this key into relay.toml.",
-                list(peers)
+                "This node goes over to {next} now{until}. These peers have not shown yet that they know it: {}. Those that \
+                 are linked are told first, for {} seconds at most. The others let this node in when they have heard of it \
+                 from another node that they are linked with; else their operators must write this key into relay.toml.",
+                list(peers),
+                GRACE.as_secs()
             )),
             (false, peers) => lines.push(format!(
                 "This node goes over to {next} by itself{until}, when these peers know of it: {}. To wait no longer: \
@@ -278,4 +312,18 @@ pub async fn notice_at_rest(
     let taken = taken.await;
     store.close().await;
     taken
+}
+
+/// As whom peers, by their configured keys, may show themselves to a node that does not run: `key` is its own.
+pub async fn identities_at_rest(config: &Config, key: &Key) -> Result<Vec<(Key, Vec<Key>)>, NoticeFailed> {
+    let store = Store::open(&config.node.data, &config.store).await?;
+    let gate = Gate::new(store.clone(), settings::rules(config, key));
+    let known = async {
+        gate.recall_roster().await?;
+        gate.recall_notices().await?;
+        Ok(Keys::open(&gate, config).await?.identities(&gate))
+    };
+    let known = known.await;
+    store.close().await;
+    known
 }

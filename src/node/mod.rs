@@ -32,7 +32,7 @@ use crate::net::{Exchange, Net, NetError, now};
 use crate::store::{OpenError, Store, StoreError};
 use crate::watch::Control;
 
-pub use keys::{NoticeFailed, RotationStatus, Succession, notice_at_rest};
+pub use keys::{NoticeFailed, RotationStatus, Succession, identities_at_rest, notice_at_rest};
 pub use newcomer::{Change, Newcomer};
 pub use roster::{PublishError, publish_at_rest};
 pub use status::{DoorStatus, PeerStatus, Status};
@@ -143,7 +143,9 @@ impl Node {
         let token_key = TokenKey::new(&tokens, &gate.keep_token_key(tokens).await?);
         let encryption = EncryptionSecret::derive(secret.expose_seed());
         let recipient = Recipient::new(config.node.name.clone(), encryption, former);
-        let net = Net::start(&config.net, &secret, config.peers.iter().map(Into::into).collect()).await?;
+        let keys = keys::Keys::open(&gate, &config).await?;
+        let (peers, identities) = (config.peers.iter().map(Into::into).collect(), keys.identities(&gate));
+        let net = Net::start_with(&config.net, &secret, peers, identities).await?;
         let (failed, failures) = mpsc::channel(1);
         let exchange = Exchange {
             gate: gate.clone(),
@@ -162,7 +164,7 @@ impl Node {
         };
         let progress = exchange.progress.clone();
         let (sealer, recipient) = (sealer.into(), recipient.into());
-        let (links, keys) = (AtomicU64::new(1), keys::Keys::default());
+        let links = AtomicU64::new(1);
         let core = Arc::new(Core { gate, net, exchange, sealer, recipient, failed, progress, links, keys });
         let board = status::Board::new(core.clone());
         let hands = desk::Hands::default();

@@ -30,6 +30,8 @@ pub struct Status {
     pub rotation: Option<RotationStatus>,
     /// Of whom relay.toml has an old key: that of today.
     pub outdated: BTreeMap<Name, Key>,
+    /// For whom relay.toml has an encryption key of an older key: that of today.
+    pub outdated_encryption: BTreeMap<Name, String>,
     /// By peer,
     pub peers: BTreeMap<Name, PeerStatus>,
     /// by source,
@@ -181,6 +183,7 @@ impl Board {
             (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
         });
         let roster = rules.origins.roster().map(|held| held.roster());
+        let outdated_encryption = rules.origins.outdated_encryption().into_iter();
         Status {
             roster: roster.map(|roster| RosterStatus {
                 network: roster.network.clone(),
@@ -188,6 +191,7 @@ impl Board {
                 members: roster.members.len(),
             }),
             outdated: rules.origins.outdated().into_iter().map(|(name, _, new)| (name, new)).collect(),
+            outdated_encryption: outdated_encryption.map(|(name, key)| (name, key.to_string())).collect(),
             rotation: RotationStatus::of(&self.core.gate, &lock(&self.core.keys.peers)),
             head: self.core.gate.store().head(),
             entries: usage.entries,

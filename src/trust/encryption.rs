@@ -60,6 +60,21 @@ impl Origins {
         found
     }
 
+    /// For whom relay.toml has another encryption key than the node itself has told of with its key of today: that one. What
+    /// is configured holds, and may be a key that the node has no more, or a thief has.
+    pub fn outdated_encryption(&self) -> Vec<(Name, EncryptionKey)> {
+        let told = |name: &Name| {
+            let key = self.configured_key(name).filter(|key| self.successor(key).is_none())?;
+            let before = self.ancestors(key).next()?;
+            self.successor(&before)?.encryption
+        };
+        let differs =
+            |(name, ours): (&Name, &EncryptionKey)| Some((name.clone(), told(name).filter(|key| key != ours)?));
+        let mut found: Vec<_> = self.encryption.iter().filter_map(differs).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
     /// What the roster says that others shall encrypt to us, where that is wrong.
     pub fn encryption_of_us(&self, me: &Name, ours: &EncryptionKey) -> Option<String> {
         let theirs = self.roster()?.roster().member(me)?.encryption?;

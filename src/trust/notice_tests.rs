@@ -438,3 +438,28 @@ fn a_revocation_keeps_its_place_before_what_came_after_it() {
     assert!(matches!(hear(&mut origins, &succession("cert-at", 1, 66, OVERLAP)), Err(NoticeRefused::Void { .. })));
     assert_eq!((origins.ask(&at, &key(1), 200), origins.ask(&at, &key(66), 0)), (Revoked(200), Other(key(1))));
 }
+
+/// The authorities list the key of today alone, and relay.toml still has the one before: that is the same node.
+#[test]
+fn a_roster_with_the_next_key_alone_speaks_of_the_same_node() {
+    let at = name("cert-at");
+    let told = |known: &[(u8, Option<u64>)]| {
+        let mut origins = origins().with(&roster(vec![member("cert-at", known)])).unwrap();
+        assert_eq!(hear(&mut origins, &succession("cert-at", 1, 2, OVERLAP)), Ok(true));
+        origins
+    };
+    let origins = told(&[(2, None)]);
+    assert_eq!(origins.contradictions(&name("us"), &key(99)), Vec::<String>::new());
+    assert_eq!(origins.outdated(), [(at.clone(), key(1), key(2))]);
+    assert_eq!((origins.ask(&at, &key(1), 0), origins.ask(&at, &key(2), 0)), (Good, Good));
+    // So its word counts: that key is void, and another one is listed.
+    let origins = told(&[(3, None), (2, Some(500))]);
+    assert_eq!((origins.ask(&at, &key(2), 499), origins.ask(&at, &key(2), 500)), (Good, Revoked(500)));
+    assert_eq!(origins.ask(&at, &key(3), 500), Good);
+    // And nobody is told to write a void key.
+    assert_eq!(origins.outdated(), []);
+    // One that lists another key speaks of somebody else, as ever.
+    let origins = told(&[(3, None)]);
+    assert_eq!(origins.ask(&at, &key(3), 0), Other(key(1)));
+    assert!(origins.contradictions(&name("us"), &key(99))[0].contains("which holds"));
+}

@@ -47,6 +47,8 @@ pub struct Origins {
     /// Whose the roster's keys are.
     listed: Arc<HashMap<Key, Name>>,
     notices: Arc<Notices>,
+    /// What notices say of those that are configured, were there no roster: whether it speaks of the same nodes.
+    own: Arc<Lines>,
     lines: Arc<Lines>,
 }
 
@@ -116,21 +118,29 @@ impl Origins {
 
     /// What these notices would say here.
     pub(super) fn lines_of(&self, notices: &Notices) -> Lines {
-        Lines::new(notices, |origin| self.root(origin))
+        let own = self.own_lines(notices);
+        Lines::new(notices, |origin| self.root(origin, self.member_by(origin, &own)))
+    }
+
+    fn own_lines(&self, notices: &Notices) -> Lines {
+        match &self.roster {
+            Some(_) => Lines::new(notices, |origin| self.root(origin, None)),
+            None => Lines::default(),
+        }
     }
 
     fn lined(self) -> Origins {
+        let own = Arc::new(self.own_lines(&self.notices));
         let lines = Arc::new(self.lines_of(&self.notices));
-        Origins { lines, ..self }
+        Origins { own, lines, ..self }
     }
 
     /// What is known of an origin without notices.
-    fn root<'a>(&'a self, origin: &Name) -> Root<'a> {
-        let member = self.member(origin);
+    fn root<'a>(&'a self, origin: &Name, member: Option<&'a Member>) -> Root<'a> {
         let first = member.and_then(|member| member.keys.first()).map(|held| held.key);
         // Whoever finds the secret of a key that was put aside must not name what follows it.
-        let aside = |held: &MemberKey| held.until.is_some() && first != Some(held.key);
-        let (of, void) = (origin.clone(), |held: &&MemberKey| held.revoked.is_some() || aside(held));
+        let aside = move |held: &MemberKey| held.until.is_some() && first != Some(held.key);
+        let (of, void) = (origin.clone(), move |held: &&MemberKey| held.revoked.is_some() || aside(held));
         let listed = member.into_iter().flat_map(|member| self.keys_of(member));
         Root {
             keys: self.ours(origin).into_iter().copied().chain(listed.clone().map(|held| held.key)).collect(),
@@ -228,19 +238,27 @@ impl Origins {
         self.lines.revoked(key)
     }
 
-    /// Whom relay.toml has with a key that another one has followed, that one last: it should have that.
+    /// Whom relay.toml has with a key that another one has followed, that one last: it should have that, unless it is void.
     pub fn outdated(&self) -> Vec<(Name, Key, Key)> {
         let newest = |(name, key): (&Name, &Key)| Some((name.clone(), *key, self.lines.successors(key).last()?));
-        let mut found: Vec<_> = self.configured.iter().filter_map(newest).collect();
+        let void = |(name, _, new): &(Name, Key, Key)| matches!(self.ask(name, new, u64::MAX), KeyStanding::Revoked(_));
+        let mut found: Vec<_> = self.configured.iter().filter_map(newest).filter(|found| !void(found)).collect();
         found.sort();
         found
     }
 
     /// What the roster says of this name, if it speaks of the same node as the configuration.
     pub(super) fn member(&self, name: &Name) -> Option<&Member> {
+        self.member_by(name, &self.own)
+    }
+
+    /// It does where it has the configured key, or one that follows it or came before it.
+    fn member_by(&self, name: &Name, own: &Lines) -> Option<&Member> {
         let member = self.roster.as_ref()?.roster().member(name)?;
-        let same = |key: &Key| member.keys.iter().any(|held| held.key == *key);
-        self.ours(name).is_none_or(same).then_some(member)
+        let Some(ours) = self.ours(name) else { return Some(member) };
+        let has = |key: Key| member.keys.iter().any(|held| held.key == key);
+        let mut line = [*ours].into_iter().chain(own.successors(ours)).chain(own.ancestors(ours));
+        line.any(has).then_some(member)
     }
 
     /// A key that the configuration gives to another name is that one's.
@@ -256,6 +274,8 @@ impl Origins {
             let name = &member.name;
             if let Some(configured) = self.configured.get(name) {
                 match member.keys.iter().find(|held| held.key == *configured) {
+                    // It speaks of the same node: relay.toml has an old key of it.
+                    None if self.member(name).is_some() => {}
                     None => found.push(format!(
                         "the roster knows {name} with the key {}, and relay.toml with {configured}, which holds: ask its operator \
                          which is right, and correct relay.toml, or have the roster corrected",

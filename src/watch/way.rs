@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::accept::kept_notices;
-use crate::config::Config;
-use crate::envelope::{Attestation, Header, Hop, Name, rfc3339};
+use crate::config::{Config, KeySource, StoredKey};
+use crate::envelope::{Attestation, Header, Hop, Key, Name, rfc3339};
 use crate::store::{Cursor, Entry, Store, StoreError};
 use crate::trust::{Held, KeyStanding, Origins, Signed};
 
@@ -22,16 +22,32 @@ pub struct Known {
 }
 
 impl Known {
-    /// What a node knows that does not run: by its configuration, and the roster and the notices of its store.
+    /// What a node knows that does not run: by its configuration, its key, and the roster and the notices of its store.
     pub(super) async fn at_rest(config: &Config, store: &Store) -> Result<Known, StoreError> {
-        let origins = Origins::configured(config);
+        let me = &config.node.name;
+        let configured = Origins::configured(config);
+        let origins = match our_key(config) {
+            Some(key) => configured.of(me.clone(), key),
+            None => configured,
+        };
         let roster = store.cursor(&Cursor::Roster).await?.and_then(|bytes| Signed::decode(&bytes).ok());
         // One that is not vouched for does not hold when the node runs either.
         let held = roster.zip(origins.trusted()).and_then(|(signed, trusted)| Held::open(signed, trusted).ok());
         let with = held.map(Arc::new).and_then(|held| origins.clone().with(&held).ok());
-        let notices = store.cursor(&Cursor::Notices).await?.map(|bytes| kept_notices(&bytes).0);
-        let origins = with.unwrap_or(origins).noticing(notices.unwrap_or_default().into());
-        Ok(Known { me: config.node.name.clone(), origins: origins.into() })
+        let origins = with.unwrap_or(origins);
+        let origins = match kept_notices(store).await? {
+            Some((notices, _)) => origins.noticing(notices.into()),
+            None => origins,
+        };
+        Ok(Known { me: me.clone(), origins: origins.into() })
+    }
+}
+
+/// Our public key, where no passphrase and no command is needed to tell it.
+fn our_key(config: &Config) -> Option<Key> {
+    match config.node.key_source() {
+        source @ KeySource::File(_) => StoredKey::read(source).ok()?.key(),
+        KeySource::Command(_) => None,
     }
 }
 

@@ -10,14 +10,20 @@ use crate::watch::socket;
 
 /// Of whom relay.toml has an old key, as the running node says, and how far its own rotation is.
 pub(super) fn outdated(status: &serde_json::Value) -> Vec<Finding> {
-    let names = status["outdated"].as_object().into_iter().flatten();
-    let mut found: Vec<Finding> = names
+    let keys = |what: &str| status[what].as_object().cloned().unwrap_or_default();
+    let mut found: Vec<Finding> = keys("outdated")
+        .iter()
         .map(|(name, key)| {
             let key = key.as_str().unwrap_or_default();
             let text = format!("relay.toml has an old key of it; it works, since this node was told of the next\n  write there: key = \"{key}\"; and as its encryption, if it has one there, what `intelmq-relay id` prints at the peer");
             Finding::note(format!("key of {name}"), text)
         })
         .collect();
+    found.extend(keys("outdated_encryption").iter().map(|(name, key)| {
+        let key = key.as_str().unwrap_or_default();
+        let text = format!("relay.toml has the encryption key of an older key of it: whoever has that one reads what is encrypted to it\n  write there what `intelmq-relay id` prints at the peer: encryption = \"{key}\"");
+        Finding::note(format!("encryption key of {name}"), text)
+    }));
     if let Some(next) = status["rotation"]["next"].as_str() {
         let waits: Vec<&str> =
             status["rotation"]["waits_for"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();

@@ -13,8 +13,9 @@ use crate::envelope::{Key, Secret};
 
 /// Keys of the past that are looked at.
 const MOST: usize = 64;
-/// Those of them, the newest, that are opened: with a passphrase, each takes a second.
-const OPENED: usize = 3;
+/// Those of them, the newest, that are opened where a passphrase must do it, which takes a second each: as many as others
+/// may still encrypt to, since no more notices are held of one origin.
+const OPENED: usize = 8;
 
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -27,18 +28,28 @@ pub fn next_key_file(path: &Path) -> PathBuf {
     beside(path, "next")
 }
 
+/// The files of the keys that were before, the oldest first, with their numbers: the oldest ones may have been removed.
+fn former(path: &Path) -> impl DoubleEndedIterator<Item = (usize, PathBuf)> {
+    (1..=MOST).map(|n| (n, beside(path, &n.to_string()))).filter(|(_, file)| file.exists())
+}
+
 /// The files of the keys that were before, the oldest first.
 pub fn former_key_files(path: &Path) -> Vec<PathBuf> {
-    (1..=MOST).map(|n| beside(path, &n.to_string())).take_while(|file| file.exists()).collect()
+    former(path).map(|(_, file)| file).collect()
 }
 
 /// The secrets of the keys that were before, the newest first, as far as this passphrase opens them; and why not the
 /// others.
 pub fn former_secrets(path: &Path, passphrase: Option<&Passphrase>) -> (Vec<Secret>, Vec<KeyFileError>) {
-    let (mut secrets, mut failed) = (Vec::new(), Vec::new());
-    for file in former_key_files(path).iter().rev().take(OPENED) {
+    let (mut secrets, mut failed, mut encrypted) = (Vec::new(), Vec::new(), 0);
+    for file in former_key_files(path).iter().rev() {
         let open = || passphrase.map(Passphrase::again).ok_or(KeyFileError::Wrong(file.display().to_string()));
-        match StoredKey::read(KeySource::File(file)).and_then(|stored| stored.open(open)) {
+        let stored = StoredKey::read(KeySource::File(file));
+        encrypted += usize::from(stored.as_ref().is_ok_and(StoredKey::is_encrypted));
+        if encrypted > OPENED {
+            break;
+        }
+        match stored.and_then(|stored| stored.open(open)) {
             Ok(secret) => secrets.push(secret),
             Err(error) => failed.push(error),
         }
@@ -90,12 +101,12 @@ pub fn succeed_key_file(path: &Path, new: &Key) -> Result<PathBuf, KeyFileError>
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
         _ => false,
     };
-    let former = former_key_files(&path);
+    let last = former(&path).next_back();
     // After a crash just here, it is kept already.
-    let kept = match former.last().filter(|file| same(file)) {
-        Some(file) => file.clone(),
-        None => {
-            let free = beside(&path, &(former.len() + 1).to_string());
+    let kept = match &last {
+        Some((_, file)) if same(file) => file.clone(),
+        last => {
+            let free = beside(&path, &last.as_ref().map_or(1, |(number, _)| number + 1).to_string());
             fs::hard_link(&path, &free).map_err(failed(&free))?;
             free
         }
@@ -148,5 +159,25 @@ mod tests {
         fs::hard_link(&path, folder.path().join("node.key.2")).unwrap();
         assert_eq!(succeed_key_file(&path, &key(3)).unwrap(), folder.path().join("node.key.2"));
         assert_eq!(former_key_files(&path).iter().map(|file| of(file)).collect::<Vec<_>>(), [key(1), key(2)]);
+    }
+
+    #[test]
+    fn the_oldest_keys_may_be_removed_and_those_that_are_there_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        make_key_file(&path, &[1; 32], None).unwrap();
+        for n in 2..=6 {
+            make_next_key_file(&path, &[n; 32], None).unwrap();
+            succeed_key_file(&path, &key(n)).unwrap();
+        }
+        let opened = || former_secrets(&path, None).0.iter().map(Secret::key).collect::<Vec<_>>();
+        assert_eq!(opened(), [5, 4, 3, 2, 1].map(key));
+        fs::remove_file(folder.path().join("node.key.1")).unwrap();
+        fs::remove_file(folder.path().join("node.key.3")).unwrap();
+        assert_eq!(opened(), [5, 4, 2].map(key));
+        // The newest stays the one with the highest number.
+        make_next_key_file(&path, &[7; 32], None).unwrap();
+        assert_eq!(succeed_key_file(&path, &key(7)).unwrap(), folder.path().join("node.key.6"));
+        assert_eq!(opened(), [6, 5, 4, 2].map(key));
     }
 }

@@ -206,7 +206,8 @@ pub enum Closed {
     /// It is for us, and none of our keys opens it.
     #[error(
         "it is encrypted to this node, but not to a key that it has: its origin has another `encryption` for this node in \
-         its relay.toml or roster than `intelmq-relay id` prints here"
+         its relay.toml or roster than `intelmq-relay id` prints here, or an old one, whose file beside node.key cannot be \
+         opened, or is gone: put that back, start again, and retry"
     )]
     NoKey,
     /// The ciphertext is no longer there.
