@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{Ready, ready};
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
@@ -26,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 use super::lock;
+use super::protocol::Protocol;
 use crate::envelope::Key;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/intelmq-relay/join/1");
@@ -208,7 +207,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocol> {
-        SubstreamProtocol::new(Protocol { spoken: self.accepts }, ()).with_timeout(NEGOTIATION)
+        SubstreamProtocol::new(Protocol(self.accepts.then_some(PROTOCOL)), ()).with_timeout(NEGOTIATION)
     }
 
     fn on_behaviour_event(&mut self, never: Infallible) {
@@ -244,44 +243,9 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(news));
         }
         if std::mem::take(&mut self.asks) {
-            let protocol = SubstreamProtocol::new(Protocol { spoken: true }, ()).with_timeout(NEGOTIATION);
+            let protocol = SubstreamProtocol::new(Protocol(Some(PROTOCOL)), ()).with_timeout(NEGOTIATION);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending
-    }
-}
-
-/// The protocol, if it is spoken: the stream itself, nothing before it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Protocol {
-    spoken: bool,
-}
-
-impl UpgradeInfo for Protocol {
-    type Info = StreamProtocol;
-    type InfoIter = std::option::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.spoken.then_some(PROTOCOL).into_iter()
-    }
-}
-
-impl InboundUpgrade<Substream> for Protocol {
-    type Output = Substream;
-    type Error = Infallible;
-    type Future = Ready<Result<Substream, Infallible>>;
-
-    fn upgrade_inbound(self, substream: Substream, _: StreamProtocol) -> Self::Future {
-        ready(Ok(substream))
-    }
-}
-
-impl OutboundUpgrade<Substream> for Protocol {
-    type Output = Substream;
-    type Error = Infallible;
-    type Future = Ready<Result<Substream, Infallible>>;
-
-    fn upgrade_outbound(self, substream: Substream, _: StreamProtocol) -> Self::Future {
-        ready(Ok(substream))
     }
 }

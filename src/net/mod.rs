@@ -23,6 +23,7 @@ mod outbox;
 mod partner;
 mod peer;
 mod peer_link;
+mod protocol;
 mod rosters;
 mod slowed;
 mod streams;

@@ -6,7 +6,6 @@
 //! and drops the rest in silence. Here nothing queues: every connection hands on the newest stream only.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures::future::{Ready, ready};
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::identity::PublicKey;
 use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure, ListenFailure};
@@ -30,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::protocol::Protocol;
 use crate::envelope::Key;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/intelmq-relay/1");
@@ -290,7 +288,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocol> {
-        SubstreamProtocol::new(Protocol { spoken: self.accepts }, ()).with_timeout(NEGOTIATION)
+        SubstreamProtocol::new(Protocol(self.accepts.then_some(PROTOCOL)), ()).with_timeout(NEGOTIATION)
     }
 
     fn on_behaviour_event(&mut self, Open: Open) {
@@ -328,7 +326,7 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(answer));
         }
         if std::mem::take(&mut self.ask) {
-            let protocol = SubstreamProtocol::new(Protocol { spoken: true }, ()).with_timeout(NEGOTIATION);
+            let protocol = SubstreamProtocol::new(Protocol(Some(PROTOCOL)), ()).with_timeout(NEGOTIATION);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending
@@ -338,40 +336,5 @@ impl ConnectionHandler for Handler {
 impl Drop for Handler {
     fn drop(&mut self) {
         self.life.end();
-    }
-}
-
-/// The protocol, if it is spoken in this direction: the stream itself, nothing before it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Protocol {
-    spoken: bool,
-}
-
-impl UpgradeInfo for Protocol {
-    type Info = StreamProtocol;
-    type InfoIter = std::option::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.spoken.then_some(PROTOCOL).into_iter()
-    }
-}
-
-impl InboundUpgrade<Substream> for Protocol {
-    type Output = Substream;
-    type Error = Infallible;
-    type Future = Ready<Result<Substream, Infallible>>;
-
-    fn upgrade_inbound(self, substream: Substream, _: StreamProtocol) -> Self::Future {
-        ready(Ok(substream))
-    }
-}
-
-impl OutboundUpgrade<Substream> for Protocol {
-    type Output = Substream;
-    type Error = Infallible;
-    type Future = Ready<Result<Substream, Infallible>>;
-
-    fn upgrade_outbound(self, substream: Substream, _: StreamProtocol) -> Self::Future {
-        ready(Ok(substream))
     }
 }
