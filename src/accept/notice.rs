@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Gate, Rules};
 use crate::envelope::{Header, Key, Name, rfc3339};
 use crate::store::{Commit, Cursor, Store, StoreError};
-use crate::trust::{Heard, KeyStanding, Notice, NoticeRefused, Notices, SignedNotice, Successor};
+use crate::trust::{Heard, Notice, NoticeRefused, Notices, SignedNotice, Successor};
 
 /// How far the rotation of our own key is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,8 +187,7 @@ impl Gate {
     /// Whether an envelope with this header is sealed by a key that was void by then: asked whenever the log is read, for
     /// it may have come before that was known.
     pub fn is_void(&self, header: &Header) -> bool {
-        let standing = self.rules().origins.ask(&header.origin, &header.key, header.time);
-        matches!(standing, KeyStanding::Revoked(_))
+        self.rules().origins.is_void(header)
     }
 
     /// The key of this event, and those that its origin had before.

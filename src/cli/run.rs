@@ -10,7 +10,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{CliError, Options, init, passphrase};
 use crate::config::{
-    Config, KeyFileError, KeySource, Passphrase, StoredKey, former_secrets, next_key_file, succeed_key_file,
+    Config, KeyFileError, KeySource, Passphrase, StoredKey, former_secrets, next_key_file, one_line, succeed_key_file,
 };
 use crate::envelope::{EncryptionSecret, Key, Secret};
 use crate::node::{Change, Node, ReloadError};
@@ -53,11 +53,6 @@ fn former(config: &Config, passphrase: Option<&Passphrase>) -> Vec<EncryptionSec
         warn!(reason, "a key of the past cannot be opened: what is still encrypted to it goes into quarantine");
     }
     secrets.iter().map(|secret| EncryptionSecret::derive(secret.expose_seed())).collect()
-}
-
-/// A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
-fn one_line(reason: &dyn std::fmt::Display) -> String {
-    reason.to_string().replace("\n  ", "; ").replace('\n', "; ")
 }
 
 /// How a node comes to its end.

@@ -350,3 +350,8 @@ pub struct Origin {
     /// As a peer's.
     pub encryption: Option<EncryptionKey>,
 }
+
+/// A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
+pub fn one_line(reason: &dyn std::fmt::Display) -> String {
+    reason.to_string().replace("\n  ", "; ").replace('\n', "; ")
+}

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::Node;
 use super::invitations::Invitations;
-use crate::config::{Config, Peer, Share, add_joined_peer, check_peer_address, edit_file};
+use crate::config::{Config, Peer, Share, add_joined_peer, check_peer_address, edit_file, one_line};
 use crate::envelope::{Key, Name};
 use crate::invite::{Asked, Refusal, State};
 use crate::net::now;
@@ -118,11 +118,6 @@ fn fits(origins: &Origins, name: &Name, key: &Key, time: u64) -> Result<(), Refu
 fn not_now(reason: &str) -> Refusal {
     error!(reason, "a guest cannot be made a peer");
     Refusal::NotNow
-}
-
-/// A mistake and its remedy are two lines on a terminal; a line of the log stands alone.
-fn one_line(reason: &dyn std::fmt::Display) -> String {
-    reason.to_string().replace("\n  ", "; ").replace('\n', "; ")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::lines::{Lines, Notices, Root, Successor};
 use super::roster::{Member, MemberKey, Roster};
 use super::{Held, Trusted, Unfit};
 use crate::config::Config;
-use crate::envelope::{EncryptionKey, Key, Name, rfc3339};
+use crate::envelope::{EncryptionKey, Header, Key, Name, rfc3339};
 
 /// How a key stands for an origin, for what it sealed at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +163,11 @@ impl Origins {
     /// Whether anything is known of this origin.
     pub fn knows(&self, origin: &Name) -> bool {
         self.keys(origin).next().is_some()
+    }
+
+    /// Whether what has this header is sealed by a key that was revoked by then.
+    pub fn is_void(&self, header: &Header) -> bool {
+        matches!(self.ask(&header.origin, &header.key, header.time), KeyStanding::Revoked(_))
     }
 
     /// How this key stands for this origin, for what it sealed at this time (ms since 1970).

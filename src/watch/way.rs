@@ -54,7 +54,7 @@ fn our_key(config: &Config) -> Option<Key> {
 impl Known {
     /// Whether what has this header is sealed by a key that was revoked by then.
     pub(super) fn is_void(&self, header: &Header) -> bool {
-        matches!(self.origins.ask(&header.origin, &header.key, header.time), KeyStanding::Revoked(_))
+        self.origins.is_void(header)
     }
 }
 
