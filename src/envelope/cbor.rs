@@ -11,6 +11,7 @@ const UINT: u8 = 0;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const LIST: u8 = 4;
+const MAP: u8 = 5;
 const TAG: u8 = 6;
 const NULL: u8 = 0xf6;
 
@@ -64,6 +65,12 @@ impl<'a> Reader<'a> {
     /// A list of so many.
     pub(super) fn list_of(&mut self, length: usize) -> Result<(), Malformed> {
         if self.list()? == length { Ok(()) } else { Err(self.not("a list of another length")) }
+    }
+
+    /// A map of texts to anything, of which the keys are read one after the other.
+    pub(super) fn map(&mut self) -> Result<Map<'_, 'a>, Malformed> {
+        let left = self.head(MAP, "a map")?;
+        Ok(Map { reader: self, left, next: None })
     }
 
     /// Whether a list comes next.
@@ -122,6 +129,55 @@ impl<'a> Reader<'a> {
 
     fn not(&self, what: &str) -> Malformed {
         Malformed::Cbor(format!("expected {what} at byte {}", self.at))
+    }
+}
+
+/// What is left of a map whose keys have an order.
+pub(super) struct Map<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    /// Pairs whose key was not read.
+    left: u64,
+    /// A key that was read, and its value not.
+    next: Option<&'a str>,
+}
+
+impl<'a> Map<'_, 'a> {
+    /// The next key, which stays the next until its value is read.
+    pub(super) fn next(&mut self) -> Result<Option<&'a str>, Malformed> {
+        if self.next.is_none() && self.left > 0 {
+            self.next = Some(self.reader.text()?);
+            self.left -= 1;
+        }
+        Ok(self.next)
+    }
+
+    /// The value of the next key.
+    pub(super) fn value(&mut self) -> &mut Reader<'a> {
+        self.next = None;
+        self.reader
+    }
+
+    /// Where this key is the next, its value comes.
+    pub(super) fn maybe<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        if self.next()? == Some(key) { read(self.value()).map(Some) } else { Ok(None) }
+    }
+
+    /// This key must be the next.
+    pub(super) fn must<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        self.maybe(key, read)?.ok_or_else(|| self.reader.not(key))
+    }
+
+    /// No key may follow.
+    pub(super) fn end(mut self) -> Result<(), Malformed> {
+        if self.next()?.is_none() { Ok(()) } else { Err(self.reader.not("no such key here")) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::cbor::Reader;
 use super::crypt::Slot;
 use super::wire::Malformed;
 use super::{Key, Name, Tlp};
@@ -17,6 +18,9 @@ pub const VERSION: u8 = 1;
 const MAX_LIST: usize = 256;
 /// Longest tag, link, format name or extension key, in bytes.
 const MAX_TEXT: usize = 1024;
+
+const TOO_MANY: Malformed = Malformed::Header("a list has too many entries");
+const ABSENT: Malformed = Malformed::Header("what is empty is absent");
 
 /// What an envelope carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +80,7 @@ impl Links {
 }
 
 /// The signed meta data of an envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Header {
     /// [`VERSION`].
     pub v: u8,
@@ -88,10 +91,10 @@ pub struct Header {
     /// with which key.
     pub key: Key,
     /// The organisation (IEP04 `uuid_org`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub org: Option<Uuid>,
     /// The installation (IEP04 `uuid_instance`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<Uuid>,
     /// When it was sealed, ms since 1970.
     pub time: u64,
@@ -101,25 +104,25 @@ pub struct Header {
     /// The payload's format: `intelmq`, `n6`, `idea` …
     pub format: String,
     /// How far it may go; none: each node's configured default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tlp: Option<Tlp>,
     /// The only nodes it is for; empty: whoever policy permits.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<Name>,
     /// Present when the payload is encrypted: for each of `to`, in that order, what opens it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Slot>,
     /// IEP04 tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// IEP04 relations.
-    #[serde(default, skip_serializing_if = "Links::is_empty")]
+    #[serde(skip_serializing_if = "Links::is_empty")]
     pub links: Links,
     /// Further meta data, `x-…` or `prefix:key`, as JSON texts: carried and signed, not interpreted.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ext: BTreeMap<String, String>,
     /// Present when the id is made of the content: the fields left out beside `raw` and `time.observation`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Vec<String>>,
     /// Number of fields, so that none can be cut off.
     pub n: u32,
@@ -149,21 +152,52 @@ impl Header {
         serde_cbor::to_vec(self).expect("a header is plain data")
     }
 
+    /// Reads a header in the one form that it has: what a general decoder takes beside it, others might refuse.
     pub(super) fn decode(bytes: &[u8]) -> Result<Header, Malformed> {
-        if bytes.first().is_none_or(|first| first >> 5 != 5) {
-            return Err(Malformed::Header("it is no CBOR map"));
-        }
-        let header: Header =
-            serde_cbor::from_slice(bytes).map_err(|e| version_of(bytes).unwrap_or_else(|| e.into()))?;
-        if header.v != VERSION {
-            return Err(Malformed::Version(header.v.into()));
-        }
+        let header = Header::reopen(bytes)?;
         header.check()?;
-        // The decoder takes bytes for texts, tags, keys that stand twice: what others might not.
-        if header.encode() != bytes {
-            return Err(Malformed::Header("its bytes are not in the one form that a header has"));
-        }
         Ok(header)
+    }
+
+    /// The same of a header that was checked before it was stored.
+    pub(super) fn reopen(bytes: &[u8]) -> Result<Header, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let mut map = reader.map()?;
+        let v = map.must("v", Reader::uint)?;
+        if v != u64::from(VERSION) {
+            return Err(Malformed::Version(v));
+        }
+        let header = Header {
+            v: VERSION,
+            id: map.must("id", uuid)?,
+            origin: map.must("origin", name)?,
+            key: Key::unchecked(map.must("key", Reader::array)?),
+            org: map.maybe("org", uuid)?,
+            instance: map.maybe("instance", uuid)?,
+            time: map.must("time", Reader::uint)?,
+            kind: map.must("type", kind)?,
+            format: map.must("format", text)?,
+            tlp: map.maybe("tlp", tlp)?,
+            to: map.maybe("to", |reader| list(reader, name))?.unwrap_or_default(),
+            keys: map.maybe("keys", |reader| list(reader, |reader| reader.array().map(Slot::new)))?.unwrap_or_default(),
+            tags: map.maybe("tags", texts)?.unwrap_or_default(),
+            links: map.maybe("links", links)?.unwrap_or_default(),
+            ext: map.maybe("ext", extensions)?.unwrap_or_default(),
+            content: map.maybe("content", |reader| items(reader, text))?,
+            n: map.must("n", Reader::u32)?,
+        };
+        map.end()?;
+        reader.end()?;
+        Ok(header)
+    }
+
+    /// The origin and the id that these bytes name, if they begin as a header does.
+    pub(super) fn named(bytes: &[u8]) -> Result<(Name, Uuid), Malformed> {
+        let mut reader = Reader::new(bytes);
+        let mut map = reader.map()?;
+        map.must("v", Reader::uint)?;
+        let id = map.must("id", uuid)?;
+        Ok((map.must("origin", name)?, id))
     }
 
     /// The bounds on everything that has no type of its own; the same when sealing and when opening.
@@ -178,7 +212,7 @@ impl Header {
             self.content.as_ref().map_or(0, Vec::len),
         ];
         if lists.iter().any(|&length| length > MAX_LIST) {
-            return Err(Malformed::Header("a list has too many entries"));
+            return Err(TOO_MANY);
         }
         if self.is_encrypted() {
             self.check_encrypted()?;
@@ -210,14 +244,81 @@ pub fn is_extension(key: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty())
 }
 
-/// The version that a header claims, when it is not ours: a better reason than the first unknown key.
-fn version_of(bytes: &[u8]) -> Option<Malformed> {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u64,
+fn uuid(reader: &mut Reader<'_>) -> Result<Uuid, Malformed> {
+    reader.array().map(Uuid::from_bytes)
+}
+
+fn text(reader: &mut Reader<'_>) -> Result<String, Malformed> {
+    reader.text().map(str::to_owned)
+}
+
+fn name(reader: &mut Reader<'_>) -> Result<Name, Malformed> {
+    reader.text()?.parse().map_err(|_| Malformed::Header("it names what is no node name"))
+}
+
+fn kind(reader: &mut Reader<'_>) -> Result<Kind, Malformed> {
+    let text = reader.text()?;
+    let kind = [Kind::Event, Kind::Report, Kind::Withdrawal].into_iter().find(|kind| kind.as_str() == text);
+    kind.ok_or(Malformed::Header("an unknown type"))
+}
+
+/// Only as it is written: a relay that knew other spellings would read what others refuse.
+fn tlp(reader: &mut Reader<'_>) -> Result<Tlp, Malformed> {
+    let text = reader.text()?;
+    Tlp::ALL.into_iter().find(|tlp| tlp.as_str() == text).ok_or(Malformed::Header("an unknown TLP label"))
+}
+
+fn items<'a, T>(
+    reader: &mut Reader<'a>,
+    item: impl Fn(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let length = reader.list()?;
+    if length > MAX_LIST {
+        return Err(TOO_MANY);
     }
-    let version = serde_cbor::from_slice::<Version>(bytes).ok()?.v;
-    (version != u64::from(VERSION)).then_some(Malformed::Version(version))
+    (0..length).map(|_| item(reader)).collect()
+}
+
+/// A list that is absent when it is empty.
+fn list<'a, T>(
+    reader: &mut Reader<'a>,
+    item: impl Fn(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let items = items(reader, item)?;
+    if items.is_empty() { Err(ABSENT) } else { Ok(items) }
+}
+
+fn texts(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
+    list(reader, text)
+}
+
+fn links(reader: &mut Reader<'_>) -> Result<Links, Malformed> {
+    let mut map = reader.map()?;
+    let links = Links {
+        parent: map.maybe("parent", text)?,
+        related: map.maybe("related", texts)?.unwrap_or_default(),
+        group: map.maybe("group", texts)?.unwrap_or_default(),
+        alternate: map.maybe("alternate", texts)?.unwrap_or_default(),
+        replaces: map.maybe("replaces", uuid)?,
+        withdraws: map.maybe("withdraws", uuid)?,
+    };
+    map.end()?;
+    if links.is_empty() { Err(ABSENT) } else { Ok(links) }
+}
+
+fn extensions(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, Malformed> {
+    let mut map = reader.map()?;
+    let mut ext = BTreeMap::new();
+    while let Some(key) = map.next()? {
+        if ext.len() >= MAX_LIST {
+            return Err(TOO_MANY);
+        }
+        if ext.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= key) {
+            return Err(Malformed::Header("its extensions are not in the order of their keys"));
+        }
+        ext.insert(key.to_owned(), text(map.value())?);
+    }
+    if ext.is_empty() { Err(ABSENT) } else { Ok(ext) }
 }
 
 /// A path or an id as operators see it.

@@ -96,6 +96,19 @@ impl SeenKeys {
         SeenKeys { insert: SeenKey::of_origin(origin, id), also, hidden }
     }
 
+    /// The keys of an envelope. An id counts as the content's only where nothing is hidden: elsewhere nobody could have
+    /// checked it.
+    pub(super) fn of(envelope: &Envelope) -> SeenKeys {
+        let Header { key, id, content, .. } = envelope.header();
+        let keys = SeenKeys::of_offer(key, *id, envelope.hidden());
+        match (content, keys.also) {
+            (Some(_), Some(by_content)) if keys.hidden == 0 => {
+                SeenKeys { insert: by_content, also: Some(keys.insert), ..keys }
+            }
+            _ => keys,
+        }
+    }
+
     /// The key under which it is remembered that this origin has withdrawn this id. By the origin's key: nobody's word
     /// is about anybody else's event.
     pub fn of_withdrawn(origin: &Key, id: Uuid) -> SeenKeys {
@@ -109,19 +122,6 @@ impl Envelope {
     pub fn withdraws(&self) -> Option<Uuid> {
         let Header { kind, links, .. } = self.header();
         links.withdraws.filter(|_| *kind == Kind::Withdrawal)
-    }
-
-    /// The keys of this envelope. An id counts as the content's only where nothing is hidden: elsewhere nobody could
-    /// have checked it.
-    pub fn seen_keys(&self) -> SeenKeys {
-        let Header { key, id, content, .. } = self.header();
-        let keys = SeenKeys::of_offer(key, *id, self.hidden());
-        match (content, keys.also) {
-            (Some(_), Some(by_content)) if keys.hidden == 0 => {
-                SeenKeys { insert: by_content, also: Some(keys.insert), ..keys }
-            }
-            _ => keys,
-        }
     }
 }
 

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A node's name: 1 to 63 of `[a-z0-9-]`, as `cert-at`. Cheap to clone.
+/// A node's name: 1 to 63 of `[a-z0-9-]`, as `cert-at`. Held in place: envelopes are full of names, and an allocation for
+/// each would cost more than all that is done with it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Arc<str>);
+pub struct Name {
+    /// Zeros behind the name. First, so that names are in the order of their texts.
+    text: [u8; Name::MAX],
+    length: u8,
+}
 
 /// Why a text is no [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +26,7 @@ impl Name {
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.text[..usize::from(self.length)]).expect("a name is ASCII")
     }
 }
 
@@ -35,25 +39,27 @@ impl FromStr for Name {
             // Bounded: the text may come from a peer and end in a log line.
             return Err(NameError(text.chars().take(Name::MAX + 1).collect()));
         }
-        Ok(Name(text.into()))
+        let mut name = Name { text: [0; Name::MAX], length: text.len() as u8 };
+        name.text[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(name)
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::hop::WireHop;
 use super::merkle::{Hash, Tree, root_of};
-use super::wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, Seal, within};
+use super::wire::{Bounds, Envelope, Field, MAX_BATCH, Malformed, RawField, Seal, within};
 use super::{Header, Name, Secret, id};
 
 const LEAF: &[u8] = b"intelmq-relay/1 envelope";
@@ -197,8 +197,7 @@ impl Verifier {
 impl Sealed {
     /// What our own store holds was verified before it was stored.
     pub(crate) fn reopen(bytes: Bytes) -> Result<Sealed, Malformed> {
-        let unbounded = Bounds { bytes: u32::MAX as usize, fields: usize::MAX, path: usize::MAX };
-        Envelope::decode(bytes, &unbounded).map(Sealed)
+        Envelope::reopen(bytes).map(Sealed)
     }
 
     /// As [`Envelope::with_hop`]; the path is not part of what is sealed.
@@ -249,28 +248,45 @@ impl Sealed {
 impl Envelope {
     /// What the seal is over: the same, whatever is hidden.
     pub(super) fn leaf(&self) -> Hash {
-        let digests = self.fields().zip(0..).map(|(field, index)| match field {
-            Field::Open { key, value, salt: Some(salt) } => field_digest(&salt, key, value),
-            // Decoding checked that a seed travels where fields have no salt.
-            Field::Open { key, value, salt: None } => {
-                field_digest(&salt(self.seed().unwrap_or(&[0; 32]), index), key, value)
-            }
-            Field::Hidden { digest } => digest,
+        // Decoding checked that a seed travels where fields have no salt.
+        let seed = self.seed().unwrap_or(&[0; 32]);
+        let digests = self.raw_fields().zip(0..).map(|(field, index)| match field {
+            RawField::Open { key, value, salt: own } => digest_of(own.unwrap_or_else(|| salt(seed, index)), key, value),
+            RawField::Hidden { digest } => digest,
         });
         leaf(self.header_bytes(), digests)
     }
 }
 
 fn salt(seed: &[u8; 32], index: u32) -> [u8; 16] {
-    let hash: Hash = Sha256::new().chain_update(seed).chain_update(index.to_be_bytes()).finalize().into();
+    let mut message = [0; 36];
+    message[..32].copy_from_slice(seed);
+    message[32..].copy_from_slice(&index.to_be_bytes());
+    let hash: Hash = Sha256::digest(message).into();
     let mut salt = [0; 16];
     salt.copy_from_slice(&hash[..16]);
     salt
 }
 
 fn field_digest(salt: &[u8; 16], key: &str, value: &str) -> Hash {
-    let hash = Sha256::new().chain_update(salt).chain_update((key.len() as u32).to_be_bytes());
-    hash.chain_update(key).chain_update(value).finalize().into()
+    digest_of(*salt, key.as_bytes(), value.as_bytes())
+}
+
+/// Most fields are short: their parts are put together before they are hashed, which is cheaper than one after the other.
+fn digest_of(salt: [u8; 16], key: &[u8], value: &[u8]) -> Hash {
+    const SHORT: usize = 256;
+    let length = (key.len() as u32).to_be_bytes();
+    let all = 20 + key.len() + value.len();
+    if all > SHORT {
+        let hash = Sha256::new().chain_update(salt).chain_update(length);
+        return hash.chain_update(key).chain_update(value).finalize().into();
+    }
+    let mut message = [0; SHORT];
+    message[..16].copy_from_slice(&salt);
+    message[16..20].copy_from_slice(&length);
+    message[20..20 + key.len()].copy_from_slice(key);
+    message[20 + key.len()..all].copy_from_slice(value);
+    Sha256::digest(&message[..all]).into()
 }
 
 fn leaf(header: &[u8], digests: impl Iterator<Item = Hash>) -> Hash {

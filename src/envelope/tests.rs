@@ -186,7 +186,24 @@ fn there_is_one_form_of_a_header() {
     assert_eq!(Header::decode(&plain.encode()), Ok(plain.clone()));
     // Numbers in the place of keys, which serde_cbor would write and read.
     let packed = serde_cbor::ser::to_vec_packed(&plain).unwrap();
-    assert!(serde_cbor::from_slice::<Header>(&packed).is_ok() && Header::decode(&packed).is_err());
+    assert!(Header::decode(&packed).is_err());
+    // The same map in another order, which any other decoder would read.
+    let sorted = serde_cbor::to_vec(&serde_cbor::value::to_value(&plain).unwrap()).unwrap();
+    assert_eq!(sorted.len(), plain.encode().len());
+    assert!(Header::decode(&sorted).is_err());
+    // What is empty is absent; a general decoder takes null for it too, or an empty list.
+    let full = Header { tags: vec!["a".into()], org: Some(uuid::Uuid::from_u128(7)), ..plain };
+    let org = [&[0x50][..], uuid::Uuid::from_u128(7).as_bytes()].concat();
+    let links: &[u8] = b"\xa1\x66parent\x64RT#1";
+    for (key, value, nothing) in
+        [(&b"\x64tags"[..], &b"\x81\x61a"[..], b"\x80"), (b"\x65links", links, b"\xa0"), (b"\x63org", &org, b"\xf6")]
+    {
+        let bytes = full.encode();
+        assert_eq!(Header::decode(&bytes), Ok(full.clone()));
+        let lie = patched(&bytes, &[key, value].concat(), &[key, nothing].concat());
+        let key = String::from_utf8_lossy(&key[1..]);
+        assert!(Header::decode(&lie).is_err(), "{key}");
+    }
 }
 
 /// The bytes with one part of them replaced.

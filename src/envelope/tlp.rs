@@ -26,6 +26,9 @@ pub enum Tlp {
 pub struct TlpError(String);
 
 impl Tlp {
+    /// All of them.
+    pub(super) const ALL: [Tlp; 5] = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red];
+
     /// The label without its `TLP:` prefix.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,17 +5,18 @@
 //! understand, and says nothing about who signed: that is [`super::Verifier`]'s.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::ser::SerializeTuple;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_bytes::ByteArray;
 use uuid::Uuid;
 
 use super::cbor::{self, Reader};
 use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
-use super::{Header, Name, crypt, json};
+use super::{Header, Name, SeenKeys, crypt, json};
 
 /// Largest batch that one signature may cover.
 pub const MAX_BATCH: u32 = 1024;
@@ -38,6 +39,8 @@ impl Default for Bounds {
         Bounds { bytes: 1 << 20, fields: 4096, path: 32 }
     }
 }
+
+const UNBOUNDED: Bounds = Bounds { bytes: usize::MAX, fields: usize::MAX, path: usize::MAX };
 
 /// Why bytes are no envelope. The sender's doing; nothing else is affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,56 +146,110 @@ pub struct Seal {
     pub signature: [u8; 64],
 }
 
-/// A decoded envelope of which nobody has verified the seal.
+/// A decoded envelope of which nobody has verified the seal. Cheap to clone.
 #[derive(Clone)]
 pub struct Envelope {
     bytes: Bytes,
+    index: Arc<Index>,
+    path: Vec<Name>,
+    /// Its payload came encrypted, and this is what was in it.
+    opened: bool,
+}
+
+/// What stands in the bytes before the path: the same in every copy that passes on.
+struct Index {
     header: Header,
     header_at: Span,
     fields: Vec<FieldSpan>,
+    hidden: u16,
     seed: Option<[u8; 32]>,
     seal: Seal,
-    path: Vec<Name>,
     /// Where the path begins, the last part of the bytes.
     path_at: usize,
-    /// Its payload came encrypted, and this is what was in it.
-    opened: bool,
+    seen: OnceLock<SeenKeys>,
+}
+
+/// A field as bytes, which is enough for its digest.
+pub(super) enum RawField<'a> {
+    Open { key: &'a [u8], value: &'a [u8], salt: Option<[u8; 16]> },
+    Hidden { digest: Hash },
 }
 
 impl Envelope {
     /// Decodes an envelope, all of `bytes`. The bytes are kept, not copied.
     pub fn decode(bytes: Bytes, bounds: &Bounds) -> Result<Envelope, Malformed> {
         within("envelope_bytes", bytes.len(), bounds.bytes)?;
-        let whole = bytes.clone();
-        let mut reader = Reader::new(&whole);
+        let envelope = Envelope::read(bytes, bounds, Header::decode, strictly)?;
+        envelope.check()?;
+        Ok(envelope)
+    }
+
+    /// Decodes what [`Envelope::decode`] has read before, and a store kept: what is in the fields is not looked at again.
+    pub(super) fn reopen(bytes: Bytes) -> Result<Envelope, Malformed> {
+        // Spans are 32 bits.
+        within("envelope_bytes", bytes.len(), u32::MAX as usize)?;
+        Envelope::read(bytes, &UNBOUNDED, Header::reopen, |_, _| Ok(()))
+    }
+
+    /// `value` looks at the value of each field that is open.
+    fn read(
+        bytes: Bytes,
+        bounds: &Bounds,
+        header: impl Fn(&[u8]) -> Result<Header, Malformed>,
+        value: impl Fn(usize, &str) -> Result<(), Malformed>,
+    ) -> Result<Envelope, Malformed> {
+        let mut reader = Reader::new(&bytes);
         reader.list_of(5)?;
         let header_bytes = reader.bytes()?;
-        let wire_fields = read_fields(&mut reader, bounds)?;
+        let header_at = Span::of(&bytes, header_bytes);
+        let header = header(header_bytes)?;
+        let (fields, hidden) = read_fields(&mut reader, &bytes, bounds, value)?;
         let seed = reader.optional()?;
         let seal = WireSeal::read(&mut reader)?.checked()?;
         let path_at = reader.at();
-        let wire_path = hop::read(&mut reader, bounds)?;
+        let path = hop::check(&hop::read(&mut reader, bounds)?)?;
         reader.end()?;
-        let header = Header::decode(header_bytes)?;
-        check_fields(&wire_fields, seed.is_some(), &header)?;
-        let fields = wire_fields.iter().map(|field| field.span(&bytes)).collect();
-        let header_at = Span::of(&bytes, header_bytes);
-        let path = hop::check(&wire_path)?;
-        Ok(Envelope { header, header_at, fields, seed, seal, path, path_at, bytes, opened: false })
+        let index = Index { header, header_at, fields, hidden, seed, seal, path_at, seen: OnceLock::new() };
+        Ok(Envelope { index: Arc::new(index), path, bytes, opened: false })
+    }
+
+    /// That its parts fit together.
+    fn check(&self) -> Result<(), Malformed> {
+        let Index { header, fields, seed, hidden, .. } = &*self.index;
+        if fields.len() != header.n as usize {
+            return Err(Malformed::Shape("the header names another number of fields"));
+        }
+        let mut keys = Vec::with_capacity(fields.len());
+        for (index, field) in self.raw_fields().enumerate() {
+            let fault = |what| Malformed::Field { index, what };
+            let RawField::Open { key, value, salt } = field else { continue };
+            if salt.is_some() == seed.is_some() {
+                return Err(fault("it has a salt of its own exactly when no seed travels"));
+            }
+            if header.is_encrypted() && !key.is_empty() {
+                return Err(Malformed::Shape("the one field of an encrypted payload has no name"));
+            }
+            if header.is_encrypted() && !crypt::is_ciphertext(value) {
+                return Err(fault("its value is no base64, and the payload is encrypted"));
+            }
+            keys.push((last(key), key));
+        }
+        if (*hidden > 0) == seed.is_some() {
+            return Err(Malformed::Shape("the seed travels exactly when no field is hidden"));
+        }
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Malformed::Shape("two fields have the same key"));
+        }
+        Ok(())
     }
 
     /// The origin and the id that these bytes name, if they begin as an envelope does: to tell what was sent in the
     /// place of what, before it is worth decoding. What [`Envelope::decode`] reads is named the same here.
     pub fn named(bytes: &[u8]) -> Option<(Name, Uuid)> {
-        #[derive(Deserialize)]
-        struct Named {
-            origin: Name,
-            id: Uuid,
-        }
         let mut reader = Reader::new(bytes);
         let header = reader.list_of(5).and_then(|()| reader.bytes()).ok()?;
-        let Named { origin, id } = serde_cbor::from_slice(header).ok()?;
-        Some((origin, id))
+        Header::named(header).ok()
     }
 
     pub(super) fn encode(
@@ -217,20 +274,29 @@ impl Envelope {
 
     /// The header.
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.index.header
     }
 
     pub(super) fn header_bytes(&self) -> &[u8] {
-        self.header_at.within(&self.bytes)
+        self.index.header_at.within(&self.bytes)
     }
 
     /// The fields, in the origin's order.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
-        self.fields.iter().map(|field| match *field {
+        self.index.fields.iter().map(|field| match *field {
             FieldSpan::Open { key, value, salt } => {
                 Field::Open { key: key.text(&self.bytes), value: value.text(&self.bytes), salt }
             }
             FieldSpan::Hidden { digest } => Field::Hidden { digest },
+        })
+    }
+
+    pub(super) fn raw_fields(&self) -> impl Iterator<Item = RawField<'_>> {
+        self.index.fields.iter().map(|field| match *field {
+            FieldSpan::Open { key, value, salt } => {
+                RawField::Open { key: key.within(&self.bytes), value: value.within(&self.bytes), salt }
+            }
+            FieldSpan::Hidden { digest } => RawField::Hidden { digest },
         })
     }
 
@@ -244,8 +310,12 @@ impl Envelope {
 
     /// How many fields are hidden.
     pub fn hidden(&self) -> u16 {
-        let hidden = self.fields.iter().filter(|field| matches!(field, FieldSpan::Hidden { .. })).count();
-        u16::try_from(hidden).unwrap_or(u16::MAX)
+        self.index.hidden
+    }
+
+    /// Under which keys it is remembered.
+    pub fn seen_keys(&self) -> SeenKeys {
+        *self.index.seen.get_or_init(|| SeenKeys::of(self))
     }
 
     pub(super) fn opened(self) -> Envelope {
@@ -258,12 +328,12 @@ impl Envelope {
     }
 
     pub(super) fn seed(&self) -> Option<&[u8; 32]> {
-        self.seed.as_ref()
+        self.index.seed.as_ref()
     }
 
     /// The seal, verified or not.
     pub fn seal(&self) -> &Seal {
-        &self.seal
+        &self.index.seal
     }
 
     /// The nodes that the envelope passed, the origin first. Not signed, but for what [`Envelope::hops`] tells.
@@ -280,8 +350,7 @@ impl Envelope {
     }
 
     pub(super) fn wire_path(&self) -> Vec<WireHop<'_>> {
-        let unbounded = Bounds { bytes: usize::MAX, fields: usize::MAX, path: usize::MAX };
-        hop::read(&mut Reader::new(&self.bytes[self.path_at..]), &unbounded)
+        hop::read(&mut Reader::new(&self.bytes[self.index.path_at..]), &UNBOUNDED)
             .expect("decoding checked that this is a path")
     }
 
@@ -293,19 +362,19 @@ impl Envelope {
 
     /// The same with this entry of `node`'s at the end.
     pub(super) fn with_entry(&self, node: &Name, entry: WireHop<'_>) -> Envelope {
-        let (before, after) = self.bytes[self.path_at..].split_at(cbor::list_head(self.path.len()).len());
+        let (before, after) = self.bytes[self.index.path_at..].split_at(cbor::list_head(self.path.len()).len());
         debug_assert_eq!(before, cbor::list_head(self.path.len()));
-        let mut path = self.path.clone();
-        path.push(node.clone());
-        let bytes = [&self.bytes[..self.path_at], &cbor::list_head(path.len()), after, &hop::encode(entry)].concat();
-        Envelope { bytes: bytes.into(), path, ..self.clone() }
+        let path = [&self.path[..], std::slice::from_ref(node)].concat();
+        let head = cbor::list_head(path.len());
+        let bytes = [&self.bytes[..self.index.path_at], &head, after, &hop::encode(entry)].concat();
+        Envelope { bytes: bytes.into(), index: self.index.clone(), path, opened: self.opened }
     }
 
     /// The same with names alone in its path.
     #[must_use]
     pub(super) fn without_attestations(&self) -> Envelope {
         let names: Vec<_> = self.path.iter().map(|name| WireHop::Claimed(name.as_str())).collect();
-        let bytes = [&self.bytes[..self.path_at], &hop::encode(names)].concat();
+        let bytes = [&self.bytes[..self.index.path_at], &hop::encode(names)].concat();
         Envelope { bytes: bytes.into(), ..self.clone() }
     }
 }
@@ -313,47 +382,12 @@ impl Envelope {
 impl fmt::Debug for Envelope {
     /// Who and which, never the payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Envelope({} {}, {}b)", self.header.origin, self.header.id, self.bytes.len())
+        write!(f, "Envelope({} {}, {}b)", self.header().origin, self.header().id, self.bytes.len())
     }
 }
 
 pub(super) fn within(what: &'static str, is: usize, most: usize) -> Result<(), Malformed> {
     if is > most { Err(Malformed::TooBig { what, is, most }) } else { Ok(()) }
-}
-
-fn check_fields(fields: &[WireField<'_>], seeded: bool, header: &Header) -> Result<(), Malformed> {
-    if fields.len() != header.n as usize {
-        return Err(Malformed::Shape("the header names another number of fields"));
-    }
-    let mut keys = Vec::with_capacity(fields.len());
-    let mut hidden = false;
-    for (index, field) in fields.iter().enumerate() {
-        let fault = |what| Malformed::Field { index, what };
-        match field {
-            WireField::Open { key, value, salt } => {
-                if salt.is_some() == seeded {
-                    return Err(fault("it has a salt of its own exactly when no seed travels"));
-                }
-                json::complete(value).map_err(|_| fault("its value is not JSON"))?;
-                if header.is_encrypted() && !key.is_empty() {
-                    return Err(Malformed::Shape("the one field of an encrypted payload has no name"));
-                }
-                if header.is_encrypted() && !crypt::is_ciphertext(value) {
-                    return Err(fault("its value is no base64, and the payload is encrypted"));
-                }
-                keys.push(*key);
-            }
-            WireField::Hidden(_) => hidden = true,
-        }
-    }
-    if hidden == seeded {
-        return Err(Malformed::Shape("the seed travels exactly when no field is hidden"));
-    }
-    keys.sort_unstable();
-    if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Malformed::Shape("two fields have the same key"));
-    }
-    Ok(())
 }
 
 /// Index, count, proof, signature. The signature is last: the path, which grows, begins where it ends.
@@ -387,43 +421,44 @@ impl<'a> WireSeal<'a> {
     }
 }
 
-enum WireField<'a> {
-    Open { key: &'a str, value: &'a str, salt: Option<[u8; 16]> },
-    Hidden(Hash),
-}
-
-impl WireField<'_> {
-    fn span(&self, whole: &[u8]) -> FieldSpan {
-        match self {
-            WireField::Open { key, value, salt } => FieldSpan::Open {
-                key: Span::of(whole, key.as_bytes()),
-                value: Span::of(whole, value.as_bytes()),
-                salt: *salt,
-            },
-            WireField::Hidden(digest) => FieldSpan::Hidden { digest: *digest },
-        }
-    }
-}
-
-fn read_fields<'a>(reader: &mut Reader<'a>, bounds: &Bounds) -> Result<Vec<WireField<'a>>, Malformed> {
+/// The fields, and how many of them are hidden.
+fn read_fields(
+    reader: &mut Reader<'_>,
+    whole: &[u8],
+    bounds: &Bounds,
+    check: impl Fn(usize, &str) -> Result<(), Malformed>,
+) -> Result<(Vec<FieldSpan>, u16), Malformed> {
     let length = reader.list()?;
     within("fields", length, bounds.fields)?;
-    let mut fields = Vec::with_capacity(length);
-    for _ in 0..length {
+    let (mut fields, mut hidden) = (Vec::with_capacity(length), 0u16);
+    for index in 0..length {
         if reader.is_bytes() {
-            fields.push(WireField::Hidden(reader.array()?));
+            fields.push(FieldSpan::Hidden { digest: reader.array()? });
+            hidden = hidden.saturating_add(1);
             continue;
         }
         let parts = reader.list()?;
         let (key, value) = (reader.text()?, reader.text()?);
+        check(index, value)?;
         let salt = match parts {
             2 => None,
             3 => Some(reader.array()?),
             _ => return Err(Malformed::Cbor("a field is [key, value], [key, value, salt] or a digest".into())),
         };
-        fields.push(WireField::Open { key, value, salt });
+        let span = |text: &str| Span::of(whole, text.as_bytes());
+        fields.push(FieldSpan::Open { key: span(key), value: span(value), salt });
     }
-    Ok(fields)
+    Ok((fields, hidden))
+}
+
+/// A value is one complete JSON value.
+fn strictly(index: usize, value: &str) -> Result<(), Malformed> {
+    json::complete(value).map_err(|_| Malformed::Field { index, what: "its value is not JSON" })
+}
+
+/// The end of a key as a number: keys are alike at their beginnings, and rarely there.
+fn last(key: &[u8]) -> u64 {
+    key.iter().rev().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 impl Serialize for Field<'_> {

@@ -165,8 +165,8 @@ fn slot(to: Option<&EncryptionKey>, content_key: &[u8; 32], header: &Header, rng
 }
 
 /// Whether a field's value can be a ciphertext: a JSON string of base64, without escapes.
-pub(super) fn is_ciphertext(value: &str) -> bool {
-    let text = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+pub(super) fn is_ciphertext(value: &[u8]) -> bool {
+    let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
     text.is_some_and(|text| BASE64.decode(text).is_ok())
 }
 
