@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,6 +24,12 @@ const FILES: usize = 4;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long all may take without one more event.
 const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// The events of all that is compared.
+pub fn events(serials: Range<u64>) -> impl Iterator<Item = String> {
+    let events = Events::new(1).labelled(Tlp::Green);
+    serials.map(move |serial| events.event(serial))
+}
 
 /// Where two nodes are: `cert-a`, which has the backlog, and `cert-b`, which dials it.
 pub struct Pair {
@@ -60,15 +67,14 @@ impl Pair {
 
     /// Lets `cert-a` take the events from its log's head to `count`, and waits for them. Returns the bytes of their JSON.
     pub fn fill(&self, a: &Relay, count: u64) -> u64 {
-        let events = Events::new(1).labelled(Tlp::Green);
         let (folder, mut bytes) = (self.a.folder.join("in"), 0);
         let mut waiting = Waiting::begin();
         let mut from = head(&self.a);
         while from < count {
             let to = count.min(from + FILE);
             let mut text = String::new();
-            for serial in from..to {
-                text += &events.event(serial);
+            for event in events(from..to) {
+                text += &event;
                 text.push('\n');
             }
             bytes += text.len() as u64 - (to - from);
@@ -84,7 +90,7 @@ impl Pair {
         bytes
     }
 
-    /// Waits until `cert-b` has `count` events, and `cert-a` knows it. `begun`: when both began, and how far `cert-b` was.
+    /// Waits until `cert-b` has `count` events, and `cert-a` knows it; returns when `cert-b` had them.
     pub fn arrived(&self, [a, b]: [&Relay; 2], count: u64) -> Instant {
         let mut waiting = Waiting::begin();
         while waiting.look(b, head(&self.b)) < count {}
