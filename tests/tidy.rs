@@ -34,6 +34,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hpke", &["src/envelope/crypt"]),
     ("idna", &["src/harmonization"]),
     ("lapin", &["src/intelmq/amqp"]),
+    ("mimalloc", &["src/main.rs"]),
     ("libp2p", &["src/net"]),
     ("libp2p_stream", &["src/net"]),
     ("qrcode", &["src/cli"]),

@@ -211,7 +211,7 @@ impl Default for Store {
             purge_withdrawn: false,
             commit_events: 4096,
             commit_millis: 2,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
         }
     }
 }

@@ -18,6 +18,7 @@ mod frame;
 mod given;
 mod incoming;
 mod outgoing;
+mod packing;
 mod pull;
 mod push;
 mod rate;
@@ -29,11 +30,10 @@ mod turns;
 mod verdict;
 
 pub use claims::{Claimed, Claims, LinkId};
-pub use frame::{
-    Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack,
-};
+pub use frame::{Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length};
 pub use given::{Given, Told};
 pub use outgoing::Outgoing;
+pub use packing::pack;
 pub use pull::{Known, Pull, Standing, Submission};
 pub use push::Push;
 pub use rate::Allowance;

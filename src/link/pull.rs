@@ -11,8 +11,9 @@ use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use super::claims::{Claimed, Claims, LinkId};
-use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want, unpack};
+use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, Mode, Offer, Want};
 use super::incoming::{Incoming, Slot};
+use super::packing::unpack;
 use super::rate::Allowance;
 use super::slow::{Answers, Slowing};
 use super::verdict::Verdict;

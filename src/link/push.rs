@@ -10,9 +10,10 @@ use rand::CryptoRng;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want, pack};
+use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want};
 use super::given::{Given, Told};
 use super::outgoing::{Open, Outgoing};
+use super::packing::pack;
 use super::recent::Recent;
 use super::slow::LINGER;
 use super::token::TokenKey;
@@ -372,7 +373,7 @@ impl Push {
         self.given.offered += offers.len() as u64;
         self.in_flight += bytes;
         self.open.insert(no, Open { offered, slots, bytes, slowed: BTreeMap::new(), heard: now });
-        let whole = pack(whole.iter().map(|(slot, body)| (*slot, body)));
+        let whole = pack(&whole);
         Some(Batch { no, offers, whole, token: self.token(rng) })
     }
 
@@ -494,5 +495,5 @@ impl Push {
 }
 
 fn bodies_frame(no: u64, bodies: &[(u16, Bytes)]) -> Frame {
-    Frame::Bodies(Bodies { no, packed: pack(bodies.iter().map(|(slot, body)| (*slot, body))) })
+    Frame::Bodies(Bodies { no, packed: pack(bodies) })
 }

@@ -423,7 +423,7 @@ fn frames_out_of_place_end_the_link() {
         batch(1, vec![offer(1)], vec![]),
         batch(1, vec![offer(0), offer(0)], vec![]),
         batch(1, vec![offer(0)], vec![1, 2, 3]),
-        batch(1, (0..512).map(offer).collect(), pack([(512, &Bytes::from_static(b"one more"))].into_iter())),
+        batch(1, (0..512).map(offer).collect(), pack(&[(512, Bytes::from_static(b"one more"))])),
         Frame::Bodies(Bodies { no: 1, packed: vec![] }),
         Frame::Want(Want { no: 1, answers: vec![] }),
         Frame::Done(Done { no: 1, verdicts: vec![], mode: Mode::Offer }),
@@ -447,7 +447,7 @@ fn something_else_in_the_place_of_what_was_offered_is_malformed_and_costs_the_ri
         let mut b = side(true, 0, From::All);
         let offers = vec![Offer(0, name("far"), Uuid::from_u128(1), 900, 0)];
         b.step(vec![Frame::Batch(Batch { no: 1, offers, whole: vec![], token: ByteBuf::new() })], 0).unwrap();
-        let bodies = Bodies { no: 1, packed: pack([(0, body)].into_iter()) };
+        let bodies = Bodies { no: 1, packed: pack(&[(0, body.clone())]) };
         let out = b.step(vec![Frame::Bodies(bodies)], 0).unwrap();
         let done = Frame::Done(Done { no: 1, verdicts: vec![Verdict::Malformed], mode: Mode::Offer });
         assert_eq!(out.contains(&done), b.submitted.is_empty());
@@ -480,7 +480,7 @@ fn a_body_that_was_not_asked_for_ends_the_link() {
     .unwrap();
     let body = Bytes::from_static(b"envelope 1");
     for slot in [1, 2] {
-        let bodies = Bodies { no: 1, packed: pack([(slot, &body)].into_iter()) };
+        let bodies = Bodies { no: 1, packed: pack(&[(slot, body.clone())]) };
         assert_eq!(b.step(vec![Frame::Bodies(bodies)], 0), Err(Violation::Unexpected("a body that was not asked for")));
     }
 }

@@ -6,6 +6,7 @@
 //! reads), but expiry may take one away under their hands: that is told apart from damage by the number of the first
 //! kept entry.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,12 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// zstd's fastest usual level: the disk and sled are the narrow places, not the last tenth of the size.
 const LEVEL: i32 = 1;
+
+thread_local! {
+    // Made anew for each chunk, it would cost as much as a few entries.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("there is memory for a decompressor"));
+}
 
 /// A chunk that the writer fills: the entries in their stored form.
 #[derive(Debug)]
@@ -117,7 +124,8 @@ fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
     let (head, packed) = Head::decode(chunk)?;
     // Our own bound, so that a damaged head cannot ask for any amount of memory.
     let size = (head.raw as usize).min(pieces::LARGEST + CHUNK_BYTES);
-    let raw = zstd::bulk::decompress(packed, size)
+    let raw = DECOMPRESSOR
+        .with_borrow_mut(|decompressor| decompressor.decompress(packed, size))
         .map_err(|error| StoreError::damaged(format!("the chunk of the log at {first}: {error}")))?;
     let mut raw = Bytes::from(raw);
     let mut entries = Vec::new();

@@ -622,7 +622,7 @@ impl World {
     fn lie(&mut self, me: usize, frame: Frame) -> Frame {
         let forged: Vec<(u16, Bytes)> =
             bodies(&frame).into_iter().map(|(slot, body)| (slot, self.forge(me, body))).collect();
-        let packed = pack(forged.iter().map(|(slot, body)| (*slot, body)));
+        let packed = pack(&forged);
         match frame {
             Frame::Batch(mut batch) => {
                 let lies = self.nodes[me].manner == Manner::Liar;

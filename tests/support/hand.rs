@@ -133,7 +133,8 @@ impl Hand {
     ) -> Option<(Vec<(u16, Answer)>, Vec<Verdict>)> {
         self.no += 1;
         let slots = (offers.len() as u16)..;
-        let whole = pack(slots.zip(whole));
+        let whole: Vec<(u16, Bytes)> = slots.zip(whole.iter().cloned()).collect();
+        let whole = pack(&whole);
         self.send(Frame::Batch(Batch { no: self.no, offers, whole, token: ByteBuf::from([7; 64]) })).await;
         let mut answers = Vec::new();
         loop {

@@ -212,12 +212,12 @@ fn who_goes_on_sending_whole_is_not_read() {
     let mut b = limited(&allowance);
     let body = Bytes::from(vec![b'x'; 1 << 20]);
     for no in 1..=9 {
-        let batch = Batch { no, offers: vec![], whole: pack([(0, &body)].into_iter()), token: ByteBuf::new() };
+        let batch = Batch { no, offers: vec![], whole: pack(&[(0, body.clone())]), token: ByteBuf::new() };
         let answers = b.step(vec![Frame::Batch(batch)], 0).unwrap();
         let told = answers.contains(&Frame::Want(Want { no, answers: vec![(0, Answer::Slow)] }));
         assert_eq!((told, b.link.pull.is_overdrawn(0)), (no > 1, false), "{no}");
     }
-    let batch = Batch { no: 10, offers: vec![], whole: pack([(0, &body)].into_iter()), token: ByteBuf::new() };
+    let batch = Batch { no: 10, offers: vec![], whole: pack(&[(0, body.clone())]), token: ByteBuf::new() };
     b.step(vec![Frame::Batch(batch)], 0).unwrap();
     assert!(b.link.pull.is_overdrawn(0) && !b.link.pull.is_overdrawn(1_000));
     assert!(b.link.deadline() <= 100, "it is looked at again");

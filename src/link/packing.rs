@@ -1,0 +1,144 @@
+//! Packing: envelopes with their slots, compressed together, as batches and bodies carry them.
+//!
+//! Owns the form (zstd over a CBOR array of `[slot, envelope]`; nothing for none) and its bounds. Packing is most of what
+//! giving an event costs, and a node that gives the same events to many peers packs them once: what was packed last is
+//! remembered, by the memory that it lies in. It must never unpack more than it was told to.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::few::Few;
+use super::frame::FrameError;
+
+/// zstd's fastest usual level: envelopes are text, and much alike.
+const LEVEL: i32 = 1;
+
+/// Packs that a thread remembers: what peers that are up to date get goes out to all of them at about the same time.
+const REMEMBERED: usize = 4;
+/// Bytes of envelopes in a pack that is remembered, at most.
+const LARGEST: usize = 128 << 10;
+
+thread_local! {
+    static PACKER: RefCell<Packer> = RefCell::new(Packer::new());
+    // Made anew for each pack, it would cost as much as a few envelopes.
+    static UNPACKER: RefCell<Decompressor<'static>> =
+        RefCell::new(Decompressor::new().expect("there is memory for a decompressor"));
+}
+
+struct Packer {
+    compressor: Compressor<'static>,
+    plain: Vec<u8>,
+    /// With room for what does not compress.
+    room: Vec<u8>,
+    /// The newest first.
+    last: VecDeque<Pack>,
+}
+
+struct Pack {
+    /// Kept with it, so that their memory can be nobody else's.
+    bodies: Vec<(u16, Bytes)>,
+    packed: Vec<u8>,
+}
+
+impl Pack {
+    fn is_of(&self, bodies: &[(u16, Bytes)]) -> bool {
+        let same = |(one, other): (&(u16, Bytes), &(u16, Bytes))| {
+            (one.0, one.1.as_ptr(), one.1.len()) == (other.0, other.1.as_ptr(), other.1.len())
+        };
+        self.bodies.len() == bodies.len() && self.bodies.iter().zip(bodies).all(same)
+    }
+}
+
+impl Packer {
+    fn new() -> Packer {
+        let compressor = Compressor::new(LEVEL).expect("there is memory for a compressor");
+        Packer { compressor, plain: Vec::new(), room: Vec::new(), last: VecDeque::new() }
+    }
+
+    fn pack(&mut self, bodies: &[(u16, Bytes)]) -> Vec<u8> {
+        if let Some(pack) = self.last.iter().find(|pack| pack.is_of(bodies)) {
+            return pack.packed.clone();
+        }
+        self.plain.clear();
+        let list: Vec<(u16, &serde_bytes::Bytes)> =
+            bodies.iter().map(|(slot, body)| (*slot, serde_bytes::Bytes::new(body))).collect();
+        serde_cbor::to_writer(&mut self.plain, &list).expect("envelopes are plain data");
+        self.room.clear();
+        self.room.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
+        self.compressor.compress_to_buffer(&self.plain, &mut self.room).expect("compression into memory");
+        let packed = self.room.clone();
+        if self.plain.len() <= LARGEST {
+            self.last.truncate(REMEMBERED - 1);
+            self.last.push_front(Pack { bodies: bodies.to_vec(), packed: packed.clone() });
+        } else {
+            (self.plain, self.room) = (Vec::new(), Vec::new());
+        }
+        packed
+    }
+}
+
+/// Envelopes with their slots. Nothing for none.
+pub fn pack(bodies: &[(u16, Bytes)]) -> Vec<u8> {
+    if bodies.is_empty() { Vec::new() } else { PACKER.with_borrow_mut(|packer| packer.pack(bodies)) }
+}
+
+/// The reverse of [`pack`], into at most `most` bytes. The envelopes share one allocation.
+pub(super) fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, FrameError> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let content = |what: &str| FrameError::Content(what.to_owned());
+    // The declared size is the sender's word: bound it before anything is allocated.
+    let size =
+        zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or_else(|| content("no zstd frame"))?;
+    if size > most as u64 {
+        return Err(FrameError::TooLong(size));
+    }
+    let plain = UNPACKER.with_borrow_mut(|unpacker| unpacker.decompress(packed, size as usize));
+    let plain = Bytes::from(plain.map_err(|_| content("bodies do not decompress"))?);
+    let Few(bodies): Few<(u16, &serde_bytes::Bytes)> = serde_cbor::from_slice(&plain)?;
+    Ok(bodies.into_iter().map(|(slot, body)| (slot, plain.slice_ref(body))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_refused_before_it_is_unpacked() {
+        let zeros = Bytes::from(vec![0; 1 << 20]);
+        let packed = pack(&[(0, zeros.clone())]);
+        assert!(packed.len() < 1000);
+        assert!(matches!(unpack(&packed, 1 << 19), Err(FrameError::TooLong(_))));
+        assert_eq!(unpack(&packed, 1 << 21).unwrap(), [(0, zeros)]);
+        assert!(unpack(b"no zstd at all", 1 << 20).is_err());
+    }
+
+    #[test]
+    fn what_is_packed_again_is_the_same_and_nothing_else_is_taken_for_it() {
+        let body = |byte: u8| Bytes::from(vec![byte; 1000]);
+        let bodies = [(0, body(1)), (1, body(2))];
+        let packed = pack(&bodies);
+        assert_eq!(pack(&bodies), packed);
+        assert_eq!(unpack(&packed, 1 << 20).unwrap(), bodies);
+        // Another slot, another envelope, a part of one, one more or less: whatever is remembered.
+        let others = [
+            vec![(0, body(1)), (2, bodies[1].1.clone())],
+            vec![bodies[0].clone(), (1, body(3))],
+            vec![bodies[0].clone(), (1, bodies[1].1.slice(..999))],
+            vec![bodies[0].clone()],
+            vec![bodies[0].clone(), bodies[1].clone(), (2, body(4))],
+        ];
+        for other in others {
+            assert_eq!(unpack(&pack(&other), 1 << 20).unwrap(), other);
+        }
+        // In memory that was freed and is used again.
+        for byte in 0..100 {
+            let one = [(0, body(byte))];
+            assert_eq!(unpack(&pack(&one), 1 << 20).unwrap(), one);
+        }
+    }
+}
