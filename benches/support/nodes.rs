@@ -59,8 +59,9 @@ impl Relay {
         let begun = Instant::now();
         loop {
             let log = fs::read_to_string(&self.log).unwrap();
-            if let Some(at) = log.find("/ip4/127.0.0.1/tcp/") {
-                let rest = &log[at..];
+            let from = log.find("listening").unwrap_or(log.len());
+            if let Some(at) = log[from..].find("/ip4/127.0.0.1/tcp/") {
+                let rest = &log[from + at..];
                 if let Some(end) = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/.".contains(c))) {
                     return rest[..end].to_owned();
                 }
@@ -70,9 +71,25 @@ impl Relay {
         }
     }
 
+    /// What `status` prints.
+    #[allow(dead_code)] // Not every benchmark asks.
+    pub fn status(&self) -> serde_json::Value {
+        let mut command = Command::new(RELAY);
+        command.current_dir(self.log.parent().unwrap()).arg("status");
+        let output = command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM").output().unwrap();
+        assert!(output.status.success(), "no status: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The process' number.
+    #[allow(dead_code)]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// User and system time so far, of all threads.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // After the name, which stands in brackets: state is field 3, utime 14, stime 15.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
