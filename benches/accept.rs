@@ -39,7 +39,7 @@ const DAY: u64 = 24 * 60 * 60 * 1000;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
-    let number = |name, default| option(name).map_or(default, |text| text.parse().unwrap());
+    let number = |name, default: usize| option(name).map_or(default, |text| text.parse().unwrap());
     let (events, runs) = (number("--events", 200_000), number("--runs", 3));
     let folder = option("--folder").map_or_else(std::env::temp_dir, PathBuf::from);
 

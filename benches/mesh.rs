@@ -55,43 +55,57 @@ fn main() {
         members[n].configure(&peers(n).map(|peer| &members[peer]), &more(n, &members, &redis.config().host));
         members[n].start();
     }
-    wait("every link", &members, |status| {
-        (status["peers"].as_object().unwrap().values()).all(|peer| peer["linked"] == true)
-    });
+    wait("every link", &members, is_quiet);
 
-    let queues = (0..NODES).map(queue).collect();
-    let load = Load::start(redis.connect(), queues, 0, rate);
+    let live = live(&members, &redis, rate, seconds);
+    catch_up(&mut members, &redis, live, missed);
+}
+
+/// Prints how many copies there were under a steady load; returns the number of events.
+fn live(members: &[Member], redis: &server::Redis, rate: u64, seconds: u64) -> u64 {
+    let load = Load::start(redis.connect(), (0..NODES).map(queue).collect(), 0, rate);
     std::thread::sleep(Duration::from_secs(seconds));
-    let live = load.stop();
-    wait("every event", &members, |status| status["entries"] == live);
-    let (sent, offered) = (count(&members, "sent"), count(&members, "offered"));
-    let all = |of: &BTreeMap<String, u64>| of.values().sum::<u64>() as f64;
-    let wanted = live as f64 * (NODES - 1) as f64;
-    let most = sent.values().map(|sent| *sent as f64 / (live as f64 * 0.9)).fold(0.0, f64::max);
+    let events = load.stop();
+    wait("every event", members, |status| status["entries"] == events && is_quiet(status));
+    let (sent, offered) = (count(members, "sent"), count(members, "offered"));
+    let each = |given: u64| given as f64 / (events as f64 * (NODES - 1) as f64 / NODES as f64);
+    let mean = |given: &BTreeMap<String, u64>| each(given.values().sum::<u64>()) / NODES as f64;
+    let most = sent.values().map(|sent| each(*sent)).fold(0.0, f64::max);
     println!(
-        "live, {live} events at {rate}/s: {:.4} copies of each body per node, {most:.4} at the node with most; {:.2} offers",
-        all(&sent) / wanted,
-        all(&offered) / wanted
+        "live, {events} events at {rate}/s: {:.4} copies of each body per node, {most:.4} at the node with most; {:.2} offers",
+        mean(&sent),
+        mean(&offered)
     );
+    events
+}
 
-    // Ends it.
+/// Prints how many came to a node that has missed some.
+fn catch_up(members: &mut Vec<Member>, redis: &server::Redis, live: u64, missed: u64) {
+    // Ends the process.
     members[AWAY].relay = None;
     let others: Vec<usize> = (0..NODES).filter(|n| *n != AWAY).collect();
     let texts: Vec<String> = Events::new(2).labelled(Tlp::Green).take(missed as usize).collect();
     for (n, some) in others.iter().zip(texts.chunks(texts.len().div_ceil(others.len()))) {
         redis.push(&queue(*n), some);
     }
-    let back = members.remove(AWAY);
-    wait("every event", &members, |status| status["entries"] == live + missed);
-    let before = count(&members, "sent");
-    members.insert(AWAY, back);
+    let away = members.remove(AWAY);
+    let has_all = |status: &Value| status["entries"] == live + missed;
+    wait("every event", members, has_all);
+    let before = count(members, "sent")[&away.name];
+    members.insert(AWAY, away);
     let begun = Instant::now();
     members[AWAY].start();
-    wait("what it missed", &members[AWAY..=AWAY], |status| status["entries"] == live + missed);
+    wait("what it missed", &members[AWAY..=AWAY], has_all);
     let took = begun.elapsed().as_secs_f64();
-    let away = &members[AWAY].name;
-    let sent = count(&members, "sent")[away] - before[away];
+    wait("silence", members, is_quiet);
+    let sent = count(members, "sent")[&members[AWAY].name] - before;
     println!("catching up with {missed} from four peers in {took:.1} s: {:.4} copies", sent as f64 / missed as f64);
+}
+
+/// Nothing is under way to a peer.
+fn is_quiet(status: &Value) -> bool {
+    let mut peers = status["peers"].as_object().unwrap().values();
+    peers.all(|peer| peer["behind"] == 0 && peer["unanswered"] == 0 && peer["linked"] == true)
 }
 
 /// A ring in which each has the two nearest on both sides.

@@ -42,30 +42,28 @@ const WARM_UP: u64 = 3;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
-    let number = |name, default| option(name).map_or(default, |text| text.parse().unwrap());
-    let (events, runs) = (number("--events", 100_000), number("--runs", 3));
+    let number = |name, default: u64| option(name).map_or(default, |text| text.parse().unwrap());
+    let (events, runs) = (number("--events", 100_000) as usize, number("--runs", 3));
     let folder = option("--folder").map_or_else(std::env::temp_dir, PathBuf::from);
 
-    let directly = medium(events, runs, Duration::ZERO, &folder);
-    let far = medium(events, runs, ROUND_TRIP, &folder);
-    println!("with a round trip of {} ms: {:.1} % of it", ROUND_TRIP.as_millis(), 100.0 * far / directly);
+    // By turns, so that what the machine does besides falls on both alike.
+    let mut measured = [Vec::new(), Vec::new()];
+    for n in 1..=runs {
+        for (all, round_trip) in measured.iter_mut().zip([Duration::ZERO, ROUND_TRIP]) {
+            let run = Run::measure(events, round_trip / 2, &folder);
+            println!("run {n}, round trip {:>2} ms: {run}", round_trip.as_millis());
+            all.push(run);
+        }
+    }
+    let [directly, far] = measured.map(median);
+    println!("median: {directly}");
+    println!("with a round trip of {} ms: {:.1} % of it", ROUND_TRIP.as_millis(), 100.0 * far.rate() / directly.rate());
     latency(number("--rate", 1000), number("--seconds", 20), &folder);
 }
 
-/// The rate of the median run.
-fn medium(events: usize, runs: usize, round_trip: Duration, folder: &Path) -> f64 {
-    println!("round trip {} ms", round_trip.as_millis());
-    let mut measured: Vec<Run> = (1..=runs)
-        .map(|n| {
-            let run = Run::measure(events, round_trip / 2, folder);
-            println!("run {n}: {run}");
-            run
-        })
-        .collect();
-    measured.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
-    let median = &measured[measured.len() / 2];
-    println!("median: {median}");
-    median.rate()
+fn median(mut runs: Vec<Run>) -> Run {
+    runs.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+    runs.swap_remove(runs.len() / 2)
 }
 
 /// Two nodes, of which the second runs.

@@ -35,7 +35,7 @@ const WARM_UP: f64 = 0.25;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
-    let number = |name, default| option(name).map_or(default, |text| text.parse().unwrap());
+    let number = |name, default: u64| option(name).map_or(default, |text| text.parse().unwrap());
     let (seconds, rate) = (number("--seconds", 60), number("--rate", 1000));
     let folder = tempfile::tempdir_in(option("--folder").map_or_else(std::env::temp_dir, PathBuf::from)).unwrap();
 

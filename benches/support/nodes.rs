@@ -9,7 +9,13 @@ use intelmq_relay::config::make_key_file;
 use intelmq_relay::envelope::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 
-const RELAY: &str = env!("CARGO_BIN_EXE_intelmq-relay");
+/// The built program, or another build of it that is to be measured.
+fn relay() -> Command {
+    let built = env!("CARGO_BIN_EXE_intelmq-relay").into();
+    let mut command = Command::new(std::env::var_os("RELAY_PROGRAM").unwrap_or(built));
+    command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
+    command
+}
 
 /// A node's folder.
 pub struct Place {
@@ -46,9 +52,8 @@ pub struct Relay {
 impl Relay {
     pub fn start(place: &Place) -> Relay {
         let log = place.folder.join("log");
-        let mut command = Command::new(RELAY);
+        let mut command = relay();
         command.current_dir(&place.folder).args(["--log-format", "json", "run"]);
-        command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
         let process =
             command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().expect("the relay starts");
         Relay { process, log }
@@ -74,9 +79,7 @@ impl Relay {
     /// What `status` prints.
     #[allow(dead_code)] // Not every benchmark asks.
     pub fn status(&self) -> serde_json::Value {
-        let mut command = Command::new(RELAY);
-        command.current_dir(self.log.parent().unwrap()).arg("status");
-        let output = command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM").output().unwrap();
+        let output = relay().current_dir(self.log.parent().unwrap()).arg("status").output().unwrap();
         assert!(output.status.success(), "no status: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
