@@ -11,6 +11,7 @@
 #[path = "support/load.rs"]
 mod load;
 #[path = "support/nodes.rs"]
+#[allow(dead_code)] // Another benchmark uses the rest of it.
 mod nodes;
 #[path = "../tests/support/redis.rs"]
 #[allow(dead_code)]
