@@ -13,19 +13,20 @@ mod intelmq;
 #[path = "support/nodes.rs"]
 #[allow(dead_code)] // Another benchmark uses the rest of it.
 mod nodes;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "../tests/support/redis.rs"]
 #[allow(dead_code)]
 mod server;
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use intelmq_relay::envelope::Tlp;
 use intelmq_relay::sample::Events;
 use nodes::{Place, Relay};
+use proxy::Proxy;
 use serde_json::{Value, json};
 
 /// How long all may take without one more event.
@@ -149,50 +150,4 @@ impl Drop for Bot {
 /// An address of the loopback that is free now.
 fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
-/// Passes connections on, each byte `way` later. Its threads end with the connections, and with the benchmark.
-struct Proxy;
-
-impl Proxy {
-    fn start(target: SocketAddr, way: Duration) -> SocketAddr {
-        // Without it, where there is nothing to add.
-        if way.is_zero() {
-            return target;
-        }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(target) else { continue };
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let _ = from.set_nodelay(true);
-                    pump(from.try_clone().unwrap(), to.try_clone().unwrap(), way);
-                }
-            }
-        });
-        address
-    }
-}
-
-/// Reads at once and writes when it is time.
-fn pump(mut from: TcpStream, mut to: TcpStream, way: Duration) {
-    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(read) = from.read(&mut buffer) {
-            if read == 0 || sender.send((Instant::now() + way, buffer[..read].to_vec())).is_err() {
-                break;
-            }
-        }
-    });
-    std::thread::spawn(move || {
-        for (due, bytes) in receiver {
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if to.write_all(&bytes).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Write);
-    });
 }

@@ -1,11 +1,13 @@
 //! What sealing, opening, hiding, writing, reading and signing hops cost per event, beside a signature for each event:
-//! `cargo bench --bench envelope`.
+//! `cargo bench --bench envelope`. First a table by the size of the batch, sealing and signing by turns; then Criterion's
+//! measurements of the parts (`-- FILTER` chooses among these).
 
 #![allow(clippy::unwrap_used)] // What fails here is to stop it.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use ed25519_dalek::{Signer, SigningKey};
 use intelmq_relay::envelope::{
     AMONG, Bounds, Draft, EncryptionSecret, Envelope, Message, Name, Recipient, Sealed, Secret, Shape, Verifier,
@@ -19,6 +21,10 @@ use uuid::Uuid;
 /// Events under one signature, as the doors do it.
 const BATCH: usize = 64;
 const BOUNDS: Bounds = Bounds { bytes: 1 << 20, fields: 4096, path: 32 };
+
+/// Events of the table, and how often each is measured.
+const EVENTS: usize = 1024;
+const ROUNDS: usize = 31;
 
 fn drafts(texts: &[String]) -> Vec<Draft> {
     let name = "cert-a".parse().unwrap();
@@ -161,5 +167,85 @@ fn one_signature_each(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Microseconds per event, by the size of the batch, and how much more a signature of each event takes. All of it by
+/// turns, so that whatever else the machine does meets all alike; medians.
+fn by_batch() {
+    let texts: Vec<String> = Events::new(1).take(EVENTS).collect();
+    let bytes = texts.iter().map(String::len).sum::<usize>() / EVENTS;
+    let fields: usize = texts.iter().map(|text| Message::read(text.as_bytes()).unwrap().fields.len()).sum();
+    println!(
+        "{EVENTS} events of {bytes} bytes and {} fields in the mean; µs per event, medians of {ROUNDS}",
+        fields / EVENTS
+    );
+    println!("beside a signature (or verify_strict) of the text of each:");
+    println!(
+        "{:>6}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}{:>10}{:>9}{:>8}",
+        "batch", "seal", "sign", "ratio", "open", "verify", "ratio", "hide", "sign", "ratio"
+    );
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let public = key.verifying_key();
+    let signatures: Vec<_> = texts.iter().map(|text| key.sign(text.as_bytes())).collect();
+    let sign = || {
+        for text in &texts {
+            black_box(key.sign(black_box(text.as_bytes())));
+        }
+    };
+    let verify = || {
+        let all = texts.iter().zip(&signatures);
+        all.for_each(|(text, signature)| public.verify_strict(black_box(text.as_bytes()), signature).unwrap());
+    };
+    for batch in [1, 64, 256, 1024] {
+        let secret = Secret::from_seed(&[7; 32]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut seal = |drafts| seal(&secret, drafts, &mut rng);
+        let batches: Vec<Vec<Sealed>> = texts.chunks(batch).map(|texts| seal(drafts(texts))).collect();
+        // What comes by a link is bytes, and the batch's root is new.
+        let open = || {
+            for batch in &batches {
+                let mut verifier = Verifier::new(16);
+                for sealed in batch {
+                    let envelope = Envelope::decode(black_box(sealed.bytes().clone()), &BOUNDS).unwrap();
+                    black_box(verifier.open(envelope).unwrap());
+                }
+            }
+        };
+        let hide =
+            || batches.iter().flatten().for_each(|sealed| drop(black_box(sealed.hide(|key| key == "source.ip"))));
+        let mut times = [(); 5].map(|()| Vec::with_capacity(ROUNDS));
+        for _ in 0..ROUNDS {
+            let drafts: Vec<_> = texts.chunks(batch).map(drafts).collect();
+            times[0].push(time(|| drafts.into_iter().for_each(|drafts| drop(black_box(seal(drafts))))));
+            times[1].push(time(sign));
+            times[2].push(time(open));
+            times[3].push(time(verify));
+            times[4].push(time(hide));
+        }
+        let [seal, sign, open, verify, hide] = times.map(median);
+        println!(
+            "{batch:>6}{seal:>9.2}{sign:>9.2}{:>8.1}{open:>10.2}{verify:>9.2}{:>8.1}{hide:>10.2}{sign:>9.2}{:>8.1}",
+            sign / seal,
+            verify / open,
+            sign / hide
+        );
+    }
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    work();
+    begun.elapsed()
+}
+
+/// Of one event, in µs.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e6 / EVENTS as f64
+}
+
 criterion_group!(benches, per_event, per_hop, encrypted, one_signature_each);
-criterion_main!(benches);
+
+fn main() {
+    by_batch();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -12,7 +12,13 @@ use intelmq_relay::config::make_key_file;
 use intelmq_relay::envelope::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 
-const RELAY: &str = env!("CARGO_BIN_EXE_intelmq-relay");
+/// The built program, or another build of it that is to be measured.
+fn relay() -> Command {
+    let built = env!("CARGO_BIN_EXE_intelmq-relay").into();
+    let mut command = Command::new(std::env::var_os("RELAY_PROGRAM").unwrap_or(built));
+    command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
+    command
+}
 
 /// A node's folder.
 pub struct Place {
@@ -49,9 +55,8 @@ pub struct Relay {
 impl Relay {
     pub fn start(place: &Place) -> Relay {
         let log = place.folder.join("log");
-        let mut command = Command::new(RELAY);
+        let mut command = relay();
         command.current_dir(&place.folder).args(["--log-format", "json", "run"]);
-        command.env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
         let process =
             command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().expect("the relay starts");
         Relay { process, log }
@@ -62,8 +67,9 @@ impl Relay {
         let begun = Instant::now();
         loop {
             let log = fs::read_to_string(&self.log).unwrap();
-            if let Some(at) = log.find("/ip4/127.0.0.1/tcp/") {
-                let rest = &log[at..];
+            let from = log.find("listening").unwrap_or(log.len());
+            if let Some(at) = log[from..].find("/ip4/127.0.0.1/tcp/") {
+                let rest = &log[from + at..];
                 if let Some(end) = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/.".contains(c))) {
                     return rest[..end].to_owned();
                 }
@@ -71,6 +77,20 @@ impl Relay {
             assert!(begun.elapsed() < Duration::from_secs(20), "the relay does not listen:\n{log}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What `status` prints.
+    #[allow(dead_code)] // Not every benchmark asks.
+    pub fn status(&self) -> serde_json::Value {
+        let output = relay().current_dir(self.log.parent().unwrap()).arg("status").output().unwrap();
+        assert!(output.status.success(), "no status: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The process' number.
+    #[allow(dead_code)]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// User and system time so far, of all threads.
