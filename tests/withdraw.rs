@@ -322,7 +322,7 @@ async fn what_was_offered_is_not_given_any_more() {
     let Some(Frame::Batch(next)) = gets.receive().await else { panic!("the withdrawal is offered") };
     gets.send(Frame::Want(Want { no: batch.no, answers: vec![(0, Answer::Want)] })).await;
     let Some(Frame::Bodies(bodies)) = gets.receive().await else { panic!("an answer") };
-    assert_eq!(bodies.packed, pack([(0, &Bytes::new())].into_iter()), "nothing in its place");
+    assert_eq!(bodies.packed, pack(&[(0, Bytes::new())]), "nothing in its place");
     for no in [batch.no, next.no] {
         gets.send(Frame::Done(Done { no, verdicts: vec![Verdict::Later], mode: Mode::Offer })).await;
     }
