@@ -17,6 +17,8 @@ use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
 use super::{Header, Name, crypt, json};
 
+mod made;
+
 /// Largest batch that one signature may cover.
 pub const MAX_BATCH: u32 = 1024;
 /// Hashes of a proof in a batch of that size.

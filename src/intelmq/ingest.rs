@@ -256,6 +256,7 @@ impl Intake {
         header.org = header.org.or(self.sealer.organisation);
         header.instance = header.instance.or(self.sealer.instance);
         header.content = content;
+        header.key = self.sealer.secret.key();
         let draft = if encrypt {
             secrecy::secret(&self.gate, &self.sealer, header, &message.fields)?
         } else {
