@@ -126,6 +126,12 @@ pub fn tokens(value: &str) -> impl Iterator<Item = Result<Token<'_>, JsonError>>
 pub fn push_string(out: &mut String, text: &str) {
     use std::fmt::Write;
     out.push('"');
+    // As nearly every key is.
+    if text.bytes().all(|b| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -145,6 +151,28 @@ pub fn push_string(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+}
+
+/// How many bytes stand at the begin of `text` before the first quote, backslash or control character. Eight at a time:
+/// most of an event is in strings, and each is looked at again by whoever takes the event.
+fn plain(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks();
+    for (word, at) in words.iter().zip((0..).step_by(8)) {
+        let marks = marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    text.len() - rest.len() + rest.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20)).count()
+}
+
+/// The top bit of each byte that is a quote, a backslash or a control character. Bytes above the first such one may be
+/// marked wrongly, as the subtraction borrows from them.
+fn marks(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (is(b'"') | is(b'\\') | below(word, 0x20)) & (ONES << 7)
 }
 
 struct Scan<'a> {
@@ -285,6 +313,7 @@ impl Scan<'_> {
         self.expect(b'"', "a string is missing")?;
         let mut escapes = false;
         loop {
+            self.at += plain(&self.text[self.at..]);
             match self.peek() {
                 None => return self.fail("a string does not end"),
                 Some(b'"') => {
@@ -296,8 +325,7 @@ impl Scan<'_> {
                     self.at += 1;
                     self.escape()?;
                 }
-                Some(0..0x20) => return self.fail("a control character stands in a string unescaped"),
-                Some(_) => self.at += 1,
+                Some(_) => return self.fail("a control character stands in a string unescaped"),
             }
         }
     }
@@ -411,6 +439,23 @@ mod tests {
         }
         for text in ["", "{", "1 2", "{\"a\":1}, \"b\": 2"] {
             assert!(complete(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_string_is_found_wherever_it_is() {
+        for special in ['"', '\\', '\u{1f}', '\0'] {
+            for at in 0..20 {
+                // Behind it there may be anything; before it, what differs from it by a bit, and all that is not ASCII.
+                for before in ['a', ' ', '!', '#', '[', ']', '\u{7f}', 'é', '\u{a2}', '\u{dc}', '😀'] {
+                    let plain_text = before.to_string().repeat(at);
+                    for after in ["", "\"", "\\ ", "\u{1}#\"\\abcdefgh"] {
+                        let text = format!("{plain_text}{special}{after}");
+                        assert_eq!(plain(text.as_bytes()), plain_text.len(), "{text:?}");
+                    }
+                    assert_eq!(plain(plain_text.as_bytes()), plain_text.len());
+                }
+            }
         }
     }
 

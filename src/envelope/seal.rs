@@ -33,12 +33,15 @@ const FRAME_BYTES: usize = 640;
 #[derive(Debug)]
 pub struct Draft {
     header: Header,
+    /// The header as it is signed, if its key stays.
+    encoded: Vec<u8>,
     fields: Vec<(String, String)>,
 }
 
 impl Draft {
-    /// Checks everything that a receiver will check. `header.key` and `header.n` are set here and when sealing; with
-    /// `header.content`, `header.id` is computed from the fields.
+    /// Checks everything that a receiver will check. `header.n` is set here, and `header.key` when sealing, if it is another;
+    /// with `header.content`, `header.id` is computed from the fields. The fields' values are JSON, and no key is there
+    /// twice: see [`Message`](super::Message).
     pub fn new(mut header: Header, fields: Vec<(String, String)>, bounds: &Bounds) -> Result<Draft, Malformed> {
         within("fields", fields.len(), bounds.fields)?;
         let bytes: usize = fields.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
@@ -48,8 +51,9 @@ impl Draft {
         if let Some(without) = &header.content {
             header.id = id::of_content(fields.iter().map(|(k, v)| (k.as_str(), v.as_str())), without);
         }
-        within("envelope_bytes", bytes + header.encode().len() + FRAME_BYTES, bounds.bytes)?;
-        Ok(Draft { header, fields })
+        let encoded = header.encode();
+        within("envelope_bytes", bytes + encoded.len() + FRAME_BYTES, bounds.bytes)?;
+        Ok(Draft { header, encoded, fields })
     }
 
     /// The id that the envelope will have.
@@ -101,24 +105,25 @@ fn seal_at(secret: &Secret, drafts: Vec<Draft>, places: Vec<usize>, rng: &mut im
     places[drafts.len()..].iter().for_each(|place| rng.fill_bytes(&mut leaves[*place]));
     let mut parts = Vec::with_capacity(drafts.len());
     for (mut draft, place) in drafts.into_iter().zip(places) {
-        draft.header.key = key;
-        let header = draft.header.encode();
+        if draft.header.key != key {
+            draft.header.key = key;
+            draft.encoded = draft.header.encode();
+        }
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let digests = draft.fields.iter().zip(0..).map(|((k, v), i)| field_digest(&salt(&seed, i), k, v));
-        leaves[place] = leaf(&header, digests);
-        parts.push((draft, header, seed, place));
+        leaves[place] = leaf(&draft.encoded, digests);
+        parts.push((draft, seed, place));
     }
     let count = leaves.len() as u32;
     let tree = Tree::new(leaves);
     let signature = secret.sign(&signed(&tree.root(), count));
-    let sealed = parts.into_iter().map(|(draft, header, seed, place)| {
+    let sealed = parts.into_iter().map(|(draft, seed, place)| {
         let seal = Seal { index: place as u32, count, proof: tree.proof(place), signature };
-        let fields: Vec<Field<'_>> =
-            draft.fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
-        let path = [WireHop::Claimed(draft.header.origin.as_str())];
-        let bytes = Envelope::encode(&header, &fields, Some(&seed), &seal, &path);
-        Sealed::reopen(bytes.into()).expect("a draft is within the bounds that decoding checks")
+        let Draft { header, encoded, fields } = draft;
+        let sealed = Sealed(Envelope::made(header, &encoded, &fields, seed, seal));
+        debug_assert!(Sealed::reopen(sealed.bytes().clone()).is_ok(), "a draft holds what it promises");
+        sealed
     });
     sealed.collect()
 }

@@ -233,7 +233,8 @@ pub fn rfc3339(millis: u64) -> String {
 
 /// White space outside strings may hold line ends; a line of JSON must not.
 fn push_value(out: &mut String, value: &str) {
-    if value.bytes().any(|b| b == b'\n' || b == b'\r') {
+    // All of it, also behind the first: the processor looks at many at once then.
+    if value.bytes().fold(false, |any, b| any | (b == b'\n') | (b == b'\r')) {
         out.extend(value.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
     } else {
         out.push_str(value);

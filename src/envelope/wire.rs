@@ -18,6 +18,8 @@ use super::hop::{self, Hop, WireHop};
 use super::merkle::Hash;
 use super::{Header, Name, SeenKeys, crypt, json};
 
+mod made;
+
 /// Largest batch that one signature may cover.
 pub const MAX_BATCH: u32 = 1024;
 /// Hashes of a proof in a batch of that size.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::trouble::{HeldBack, Trouble};
 use super::{Source, TakeLimit, recall, secrecy};
@@ -252,10 +252,11 @@ impl Intake {
         let default_tlp = self.gate.rules().policy.default_tlp;
         let Prepared { message, hide, content, encrypt, .. } =
             self.sealing.prepare(message, default_tlp).map_err(|unsealable| unsealable.to_string())?;
-        let mut header = message.header(&self.sealer.name, Uuid::new_v4(), now);
+        let mut header = message.header(&self.sealer.name, random_id(), now);
         header.org = header.org.or(self.sealer.organisation);
         header.instance = header.instance.or(self.sealer.instance);
         header.content = content;
+        header.key = self.sealer.secret.key();
         let draft = if encrypt {
             secrecy::secret(&self.gate, &self.sealer, header, &message.fields)?
         } else {
@@ -267,6 +268,11 @@ impl Intake {
         let withdraws = replaces.map(|id| (id, recall::REPLACED.to_owned()));
         Ok(Drafted { own: Some((draft, hide)), withdraws })
     }
+}
+
+/// Not asked of the kernel: that would be a call for every event. The generator is seeded by it.
+fn random_id() -> Uuid {
+    Builder::from_random_bytes(rand::random()).into_uuid()
 }
 
 /// An event to be sealed, and the fields to hide of it.

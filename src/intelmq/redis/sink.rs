@@ -63,8 +63,10 @@ impl RedisSink {
     }
 
     fn step(&self, known: &str, wanted: &str, items: &[Bytes]) -> Cmd {
-        let mut step = cmd("EVAL");
-        step.arg(GIVE).arg(2).arg(&self.queue).arg(&self.key).arg(known).arg(wanted).arg(self.high_water);
+        // In one piece: grown step by step, megabytes would be copied again and again.
+        let bytes: usize = items.iter().map(Bytes::len).sum();
+        let mut step = Cmd::with_capacity(items.len() + 8, bytes + GIVE.len() + 512);
+        step.arg("EVAL").arg(GIVE).arg(2).arg(&self.queue).arg(&self.key).arg(known).arg(wanted).arg(self.high_water);
         for item in items {
             step.arg(&item[..]);
         }
