@@ -92,7 +92,14 @@ fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
     }
     File::open(&fresh).and_then(|folder| folder.sync_all()).map_err(io)?;
     fs::rename(&fresh, home).map_err(io)?;
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(io)
+    sync_upwards(dir).map_err(io)
+}
+
+/// Makes the folder's names durable, and those of the folders above it, which may be as new. What cannot be opened was
+/// not made by us.
+fn sync_upwards(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    dir.ancestors().filter_map(|folder| File::open(folder).ok()).try_for_each(|folder| folder.sync_all())
 }
 
 fn encode_marker(version: u32, id: Uuid) -> Vec<u8> {
