@@ -10,6 +10,9 @@ pub(super) const MARKER: &[u8] = b"\0intelmq-relay";
 /// The counters. See [`super::shared::State`].
 pub(super) const STATE: &[u8] = b"\0state";
 
+/// The number of the last batch. See [`super::disk`].
+pub(super) const BATCH: &[u8] = b"\0batch";
+
 /// How much the journal holds. See [`super::journal`].
 pub(super) const JOURNAL: &[u8] = b"\0journal";
 

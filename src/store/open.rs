@@ -62,8 +62,8 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     let id = read_marker(dir, &disk)?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
     let state = read_state(disk.tree()).map_err(damaged)?;
-    if let Some(witness) = witness.filter(|witness| witness.id == id && witness.head >= state.next) {
-        let reason = format!("its log ends at {}, and has been at {}", state.next - 1, witness.head);
+    if let Some(said) = witness.filter(|said| said.id == id && said.batch > disk.batch()) {
+        let reason = format!("it is as it was after write {}, and write {} was durable", disk.batch(), said.batch);
         return Err(OpenError::Damaged { dir: dir.into(), reason });
     }
     let index = read_seen(disk.tree(), &state).map_err(damaged)?;
