@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use super::sum::{Batch, Sum};
 use super::witness::{Said, Witness};
 use super::{OpenError, StoreError, keys, pieces};
 
@@ -30,8 +31,10 @@ pub(super) struct Disk {
     db: sled::Db,
     file: File,
     dir: PathBuf,
-    /// The number of the last batch.
+    /// The number of the last batch,
     batch: AtomicU64,
+    /// and the sum after it.
+    sum: AtomicU64,
     witness: OnceLock<Witness>,
 }
 
@@ -57,14 +60,20 @@ impl Disk {
         // It has just written where everything is, under a new name, and emptied what is no longer needed.
         file.sync_all().and_then(|()| File::open(dir)?.sync_all()).map_err(io)?;
         let batch = db.get(keys::BATCH).map_err(|error| damaged(error.to_string()))?;
-        let batch = batch.map_or(Some(0), |bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
-        let batch = batch.ok_or_else(|| damaged("the number of the last batch has not 8 bytes".into()))?.into();
-        Ok(Disk { db, file, dir: dir.into(), batch, witness: OnceLock::new() })
+        let numbers = batch.map_or(Some((0, Sum::default())), |bytes| decode(&bytes));
+        let (batch, sum) = numbers.ok_or_else(|| damaged("the number of the last batch has not 16 bytes".into()))?;
+        let (batch, sum) = (batch.into(), sum.0.into());
+        Ok(Disk { db, file, dir: dir.into(), batch, sum, witness: OnceLock::new() })
     }
 
     /// The number of the last batch; 0: there was none.
     pub(super) fn batch(&self) -> u64 {
         self.batch.load(Ordering::Relaxed)
+    }
+
+    /// The sum of what it covers, as it was written.
+    pub(super) fn sum(&self) -> Sum {
+        Sum(self.sum.load(Ordering::Relaxed))
     }
 
     /// From now on tells the witness in this folder, for the log of this id, and has told it what is there now.
@@ -83,18 +92,20 @@ impl Disk {
     }
 
     /// Writes the batch; on return it is durable. Every error is [`StoreError::Broken`].
-    pub(super) fn write(&self, mut batch: sled::Batch) -> Result<(), StoreError> {
+    pub(super) fn write(&self, mut batch: Batch) -> Result<(), StoreError> {
         let number = self.batch() + 1;
-        batch.insert(keys::BATCH, &number.to_be_bytes());
         let written = catch_unwind(AssertUnwindSafe(|| {
-            self.db.apply_batch(batch)?;
+            let sum = self.sum().after(&self.db, &batch)?;
+            batch.insert(keys::BATCH, [number, sum.0].map(u64::to_be_bytes).concat());
+            self.db.apply_batch(batch.writes)?;
             self.db.flush()?;
             self.file.sync_data()?;
-            Ok::<(), sled::Error>(())
+            Ok::<Sum, sled::Error>(sum)
         }));
         match written {
-            Ok(Ok(())) => {
+            Ok(Ok(sum)) => {
                 self.batch.store(number, Ordering::Relaxed);
+                self.sum.store(sum.0, Ordering::Relaxed);
                 // What it said before still holds.
                 let _ = self.witness.get().map(|witness| witness.note(number));
                 Ok(())
@@ -110,6 +121,11 @@ impl Disk {
             .map_err(|error| StoreError::broken(format!("statvfs of {} failed: {error}", self.dir.display())))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+fn decode(bytes: &[u8]) -> Option<(u64, Sum)> {
+    let ([number, sum], []) = bytes.as_chunks::<8>() else { return None };
+    Some((u64::from_be_bytes(*number), Sum(u64::from_be_bytes(*sum))))
 }
 
 /// Makes what is there now durable before sled goes on from it, and removes what sled left unfinished.

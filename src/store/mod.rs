@@ -22,6 +22,7 @@ mod recent;
 mod retention;
 mod seen;
 mod shared;
+mod sum;
 mod witness;
 mod writer;
 

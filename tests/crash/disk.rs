@@ -93,21 +93,22 @@ impl Disk {
         number
     }
 
+    /// The process has gone: what it had begun is done, though not durable.
+    fn end_process(&mut self) {
+        for node in &mut self.nodes {
+            let Node::File { pending, .. } = node else { continue };
+            pending.iter_mut().for_each(|one| one.ended = true);
+        }
+    }
+
     /// Goes on by one moment.
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Begins(number, call) => self.begin(*number, call),
             Event::Ends(number) => self.end(*number),
             Event::Said(_) => {}
+            Event::Gone => self.end_process(),
         }
-    }
-
-    /// Whether anything is not durable.
-    pub fn is_pending(&self) -> bool {
-        self.nodes.iter().any(|node| match node {
-            Node::File { pending, .. } => !pending.is_empty(),
-            Node::Folder { pending, .. } => !pending.is_empty(),
-        })
     }
 
     fn begin(&mut self, number: usize, call: &Call) {

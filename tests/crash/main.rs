@@ -185,41 +185,53 @@ impl Count {
     }
 }
 
-/// Looks at images of a recording: about so many, every moment alike.
+/// How many times likelier a moment is looked at while a store is being opened: there are few of these, and much is moved.
+const OPENING: usize = 6;
+
+/// Looks at images of a recording: about so many.
 fn explore(recording: &Recording, most: usize, rng: &mut ChaCha8Rng, runtime: &Runtime) -> Count {
-    let mut moments = 0;
-    let mut disk = recording.start.clone();
-    for event in &recording.events {
-        disk.apply(event);
-        moments += usize::from(disk.is_pending());
-    }
-    let chance = (most as f64 / (moments * PARTS.len()) as f64).min(1.0);
-    println!("{moments} moments of {} events", recording.events.len());
+    let opening = openings(&recording.events);
+    let weight = |moment: usize| if opening[moment] { OPENING } else { 1 };
+    let all: usize = (0..recording.events.len()).map(|moment| weight(moment) * PARTS.len()).sum();
+    let chance = most as f64 / all as f64;
     let (mut disk, mut acknowledged, mut count) = (recording.start.clone(), 0, Count::default());
     for (moment, event) in recording.events.iter().enumerate() {
         disk.apply(event);
-        match event {
-            Event::Said(Word::Opened(step)) => {
-                acknowledged = acknowledged.max(*step);
-            }
-            Event::Said(Word::Acknowledged(step)) => acknowledged = acknowledged.max(*step),
-            _ => {}
-        }
-        if !disk.is_pending() {
-            continue;
+        if let Event::Said(Word::Opened(step) | Word::Acknowledged(step)) = event {
+            acknowledged = acknowledged.max(*step);
         }
         for part in PARTS {
             let mut rng = ChaCha8Rng::seed_from_u64(rng.random());
-            if !rng.random_bool(chance) {
+            if !rng.random_bool((chance * weight(moment) as f64).min(1.0)) {
                 continue;
             }
             let image = folder();
             disk.write(part, &mut rng, image.path());
             let outcome = runtime.block_on(judge(image.path().join(STORE), acknowledged, &recording.expected));
-            count.add(outcome, image.path(), format!("{part:?} at {moment} after step {acknowledged}"));
+            let opening = if opening[moment] { ", while opening" } else { "" };
+            count.add(outcome, image.path(), format!("{part:?} at {moment} after step {acknowledged}{opening}"));
         }
     }
     count
+}
+
+/// For each moment, whether a store is being opened.
+fn openings(events: &[Event]) -> Vec<bool> {
+    let mut open = false;
+    let mut openings: Vec<bool> = events
+        .iter()
+        .rev()
+        .map(|event| {
+            match event {
+                Event::Said(Word::Opened(_)) => open = true,
+                Event::Said(_) => open = false,
+                _ => {}
+            }
+            open
+        })
+        .collect();
+    openings.reverse();
+    openings
 }
 
 #[test]

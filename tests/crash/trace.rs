@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Everything that can change a file, a name, or what is durable of them; `lseek` for where `write` writes.
 const CALLS: &str = "trace=open,openat,creat,write,pwrite64,writev,pwritev,ftruncate,truncate,fallocate,fsync,fdatasync,\
@@ -22,8 +23,10 @@ pub enum Event {
     Begins(usize, Call),
     /// It has ended.
     Ends(usize),
-    /// The program said that this step is acknowledged.
+    /// The program said this.
     Said(Word),
+    /// It has gone: closed, or killed.
+    Gone,
 }
 
 /// A call, with paths below the traced folder.
@@ -84,9 +87,10 @@ pub fn record(command: &Command, root: &Path, scratch: &Path) -> Vec<Event> {
     let output = output.unwrap_or_else(|error| panic!("strace cannot be run ({error}): install it (tests/all does)"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("PTRACE") && !said.contains("ptrace"), "strace may not trace here: {said}");
-    let events = parse(&file, root);
+    let mut events = parse(&file, root);
     assert!(events.iter().any(|event| matches!(event, Event::Said(_))), "the traced program said nothing: {said}");
     std::fs::remove_file(file).unwrap();
+    events.push(Event::Gone);
     events
 }
 
@@ -166,7 +170,8 @@ impl Reader {
             return;
         };
         if let Some(number) = number {
-            assert!(!result.starts_with(b"-"), "a call failed: {}", String::from_utf8_lossy(result));
+            let failed = String::from_utf8_lossy(result);
+            assert!(!result.starts_with(b"-"), "{}: {failed}", String::from_utf8_lossy(&begin[..begin.len().min(200)]));
             self.events.push(Event::Ends(number));
             return;
         }
@@ -214,7 +219,9 @@ impl Reader {
     }
 
     fn add(&mut self, call: Call) -> usize {
-        let number = self.events.len();
+        // One after the other over all traces of a run, so that a later call has a higher number.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.events.push(Event::Begins(number, call));
         number
     }
