@@ -128,10 +128,11 @@ fn decode(bytes: &[u8]) -> Option<(u64, Sum)> {
     Some((u64::from_be_bytes(*number), Sum(u64::from_be_bytes(*sum))))
 }
 
-/// Makes what is there now durable before sled goes on from it, and removes what sled left unfinished.
+/// Makes what is there now durable before sled goes on from it, and finishes what sled left unfinished.
 ///
-/// After `kill -9` the system has what the disk may not have yet, and sled would note where it lies as if it had. And a
-/// `snap.….generating`, half a note of where everything is, it would take for the newest whole one, and refuse it.
+/// After `kill -9` the system has what the disk may not have yet, and sled would note where it lies as if it had. This note
+/// is `snap.…`, made as `snap.….generating`: a half one sled would take for the newest, and refuse it. A whole one
+/// that has not got its name yet is the newest, and segments may be gone that an older one needs.
 fn settle(dir: &Path) -> io::Result<()> {
     let names = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -139,13 +140,25 @@ fn settle(dir: &Path) -> io::Result<()> {
     };
     for name in names {
         let path = name?.path();
-        if path.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(&path)?;
-        } else if path.is_file() {
+        if path.is_file() {
             File::open(&path)?.sync_all()?;
+        }
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            if is_whole(&fs::read(&path)?) {
+                fs::rename(&path, path.with_extension(""))?
+            } else {
+                fs::remove_file(&path)?
+            }
         }
     }
     File::open(dir)?.sync_all()
+}
+
+/// Whether these are all bytes of a `snap.…`: 8 of a length and 4 of a checksum are the last.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((rest, sum)) = bytes.split_last_chunk::<4>() else { return false };
+    let bytes = rest.len().checked_sub(8).map(|length| &rest[..length]);
+    bytes.is_some_and(|bytes| crc32fast::hash(bytes) == u32::from_le_bytes(*sum))
 }
 
 /// How long threads of a sled that was closed may take to end.

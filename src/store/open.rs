@@ -74,7 +74,9 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
         sum.add_all(disk.tree(), kind).map_err(damaged)?;
     }
     if sum != disk.sum() {
-        return Err(damaged(StoreError::damaged("the cursors, the ids or the quarantine are not as they were written")));
+        return Err(damaged(StoreError::damaged(
+            "the cursors, the ids or the quarantine are not as they were written",
+        )));
     }
     let ward = Ward::count(disk.tree()).map_err(damaged)?;
     let journal = Journal::open(disk.tree()).map_err(damaged)?;

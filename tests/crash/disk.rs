@@ -85,7 +85,8 @@ impl Disk {
         if path.is_dir() {
             self.nodes.push(Node::Folder { durable: BTreeMap::new(), pending: vec![], now: BTreeMap::new() });
             let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            let names: BTreeMap<String, usize> = names.map(|name| (name.clone(), self.take(&path.join(name)))).collect();
+            let names: BTreeMap<String, usize> =
+                names.map(|name| (name.clone(), self.take(&path.join(name)))).collect();
             self.nodes[number] = Node::Folder { durable: names.clone(), pending: vec![], now: names };
         } else {
             self.nodes.push(Node::File { durable: Arc::new(fs::read(path).unwrap()), pending: vec![] });
@@ -120,7 +121,9 @@ impl Disk {
             Call::Sync { path } => {
                 let node = self.find(path).unwrap();
                 let covered = match &self.nodes[node] {
-                    Node::File { pending, .. } => pending.iter().filter(|one| one.ended).map(|one| one.number).collect(),
+                    Node::File { pending, .. } => {
+                        pending.iter().filter(|one| one.ended).map(|one| one.number).collect()
+                    }
                     Node::Folder { pending, .. } => pending.iter().map(|one| one.number).collect(),
                 };
                 self.syncs.insert(number, (node, covered));

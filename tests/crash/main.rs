@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::disk::{Disk, PARTS};
+use crate::disk::{Disk, PARTS, Part};
 use crate::trace::{Event, Word};
 use crate::work::Portrait;
 
@@ -35,7 +35,7 @@ const KILL: &str = "CRASH_KILL";
 /// The store's folder, below the traced one: the store makes both.
 const STORE: &str = "lib/relay";
 /// No step beyond this one is begun by anybody.
-const LAST: u64 = 110;
+const LAST: u64 = 125;
 
 fn say(word: Word) {
     use std::io::Write;
@@ -107,12 +107,64 @@ fn run(root: &Path, until: u64, kill: u64) -> Vec<Event> {
 struct Recording {
     start: Disk,
     events: Vec<Event>,
+    /// The step that had been acknowledged when it began.
+    acknowledged: u64,
+    /// What is in the store after each step.
     expected: BTreeMap<u64, Portrait>,
 }
 
 impl Recording {
-    fn words(events: &[Event]) -> Vec<Word> {
-        events.iter().filter_map(|event| if let Event::Said(word) = event { Some(*word) } else { None }).collect()
+    /// A folder that is not there yet; then the child, until each of these steps, killed or not (see [`run`]).
+    fn of(runs: &[(u64, u64)], runtime: &Runtime) -> Recording {
+        let (scratch, other) = (folder(), folder());
+        let root = scratch.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let start = Disk::of(&root);
+        let events: Vec<Event> = runs.iter().flat_map(|(until, kill)| run(&root, *until, *kill)).collect();
+        let expected = runtime.block_on(work::expected(&other.path().join(STORE), &words(&events), LAST));
+        Recording { start, events, acknowledged: 0, expected }
+    }
+
+    /// Goes on from what a power cut left while this was recorded: a moment while the store was opened, or another.
+    fn after_a_cut(&self, opening: bool, rng: &mut ChaCha8Rng, runtime: &Runtime) -> Recording {
+        let openings = openings(&self.events);
+        // Not before there is a store at all.
+        let first = self.events.iter().position(|event| matches!(event, Event::Said(_))).unwrap();
+        let moments: Vec<usize> = (first..openings.len()).filter(|moment| openings[*moment] == opening).collect();
+        let moment = moments[rng.random_range(0..moments.len())];
+        let (mut disk, mut acknowledged) = (self.start.clone(), self.acknowledged);
+        for event in &self.events[..=moment] {
+            disk.apply(event);
+            acknowledged = acknowledged.max(step_of(event));
+        }
+        let (scratch, other) = (folder(), folder());
+        let root = scratch.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        disk.write(Part::Sectors, &mut rng.clone(), &root);
+        disk.write(Part::Sectors, rng, other.path());
+        let start = Disk::of(&root);
+        let mut events = run(&root, acknowledged + 9, 4000);
+        events.extend(run(&root, acknowledged + 14, 0));
+        let mut expected: BTreeMap<u64, Portrait> = self
+            .expected
+            .range(acknowledged..=acknowledged + 1)
+            .map(|(step, portrait)| (*step, portrait.clone()))
+            .collect();
+        expected.extend(runtime.block_on(work::expected(&other.path().join(STORE), &words(&events), LAST)));
+        Recording { start, events, acknowledged, expected }
+    }
+}
+
+fn words(events: &[Event]) -> Vec<Word> {
+    events.iter().filter_map(|event| if let Event::Said(word) = event { Some(*word) } else { None }).collect()
+}
+
+/// The step that is acknowledged by this.
+fn step_of(event: &Event) -> u64 {
+    match event {
+        // What somebody has seen in an open store must stay.
+        Event::Said(Word::Opened(step) | Word::Acknowledged(step)) => *step,
+        _ => 0,
     }
 }
 
@@ -124,6 +176,8 @@ enum Outcome {
     /// and the step that was under way.
     Further,
     Refused(String),
+    /// It opens, and something in it cannot be read.
+    Unread(String),
     /// It does not hold what it must.
     Wrong(String),
 }
@@ -141,7 +195,7 @@ async fn judge(dir: PathBuf, acknowledged: u64, expected: &BTreeMap<u64, Portrai
     };
     let portrait = match looked {
         Err(reason) => return Outcome::Refused(reason),
-        Ok(Err(error)) => return Outcome::Wrong(format!("reading: {error}")),
+        Ok(Err(error)) => return Outcome::Unread(error.to_string()),
         Ok(Ok(portrait)) => portrait,
     };
     let (now, next) = (expected.get(&acknowledged), expected.get(&(acknowledged + 1)));
@@ -169,6 +223,7 @@ impl Count {
             Outcome::Complete => return self.complete += 1,
             Outcome::Further => return self.further += 1,
             Outcome::Refused(reason) => format!("refused: {}", text(reason)),
+            Outcome::Unread(reason) => format!("not read: {}", text(reason)),
             Outcome::Wrong(reason) => format!("WRONG: {}", text(reason)),
         };
         // One kind, whatever the numbers.
@@ -176,8 +231,17 @@ impl Count {
         self.bad.entry(kind).or_default().push(format!("{what}: {reason}"));
     }
 
+    fn all(&self) -> usize {
+        self.complete + self.further + self.bad.values().map(Vec::len).sum::<usize>()
+    }
+
     fn report(&self, what: &str) {
-        println!("{what}: {} complete, {} with the step under way", self.complete, self.further);
+        println!(
+            "{what}: of {} images {} complete, {} with the step under way",
+            self.all(),
+            self.complete,
+            self.further
+        );
         for (reason, images) in &self.bad {
             println!("  {} × {reason}", images.len());
             images.iter().take(3).for_each(|image| println!("      {image}"));
@@ -194,12 +258,11 @@ fn explore(recording: &Recording, most: usize, rng: &mut ChaCha8Rng, runtime: &R
     let weight = |moment: usize| if opening[moment] { OPENING } else { 1 };
     let all: usize = (0..recording.events.len()).map(|moment| weight(moment) * PARTS.len()).sum();
     let chance = most as f64 / all as f64;
-    let (mut disk, mut acknowledged, mut count) = (recording.start.clone(), 0, Count::default());
+    let (mut disk, mut acknowledged) = (recording.start.clone(), recording.acknowledged);
+    let mut count = Count::default();
     for (moment, event) in recording.events.iter().enumerate() {
         disk.apply(event);
-        if let Event::Said(Word::Opened(step) | Word::Acknowledged(step)) = event {
-            acknowledged = acknowledged.max(*step);
-        }
+        acknowledged = acknowledged.max(step_of(event));
         for part in PARTS {
             let mut rng = ChaCha8Rng::seed_from_u64(rng.random());
             if !rng.random_bool((chance * weight(moment) as f64).min(1.0)) {
@@ -234,25 +297,104 @@ fn openings(events: &[Event]) -> Vec<bool> {
     openings
 }
 
+/// The first recording: made, killed, recovered, closed, opened, killed, recovered, closed.
+const RUNS: [(u64, u64); 4] = [(45, 3000), (70, 0), (100, 5000), (104, 0)];
+
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
     let mut rng = ChaCha8Rng::seed_from_u64(seed());
     let runtime = runtime();
-    let (scratch, other) = (folder(), folder());
-    let root = scratch.path().join("root");
-    std::fs::create_dir(&root).unwrap();
-    let start = Disk::of(&root);
-    let clock = std::time::Instant::now();
-    let mut events = Vec::new();
-    for (until, kill) in [(45, 3000), (70, 0), (100, 5000), (104, 0)] {
-        events.extend(run(&root, until, kill));
-        println!("recorded until {until}: {:.1} s", clock.elapsed().as_secs_f64());
-    }
-    let expected = runtime.block_on(work::expected(&other.path().join(STORE), &Recording::words(&events), LAST));
-    println!("expected: {:.1} s", clock.elapsed().as_secs_f64());
-    let recording = Recording { start, events, expected };
-    let count = explore(&recording, images(300), &mut rng, &runtime);
+    let recording = Recording::of(&RUNS, &runtime);
+    let count = explore(&recording, images(150), &mut rng, &runtime);
     count.report("power cuts");
-    println!("explored: {:.1} s", clock.elapsed().as_secs_f64());
-    assert!(count.bad.is_empty());
+    let mut bad = count.bad.len();
+    for opening in [true, false].into_iter().cycle().take(if is_long() { 12 } else { 2 }) {
+        let second = recording.after_a_cut(opening, &mut rng, &runtime);
+        let count = explore(&second, images(75), &mut rng, &runtime);
+        count.report(if opening { "second cuts, the first while it was opened" } else { "second cuts" });
+        bad += count.bad.len();
+    }
+    assert_eq!(bad, 0, "see above");
 }
+
+/// Nobody writes, and a file is changed: cut short, made zero in one place or from there on, or one bit is another.
+#[test]
+fn what_rots_is_whole_or_refused_by_name() {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed());
+    let runtime = runtime();
+    let dir = folder();
+    let portrait = runtime.block_on(async {
+        let home = dir.path().join(STORE);
+        for until in [30, 62] {
+            let store = work::open(&home).await.unwrap();
+            for step in work::position(&store).await.unwrap() + 1..=until {
+                work::step(&store, step).await.unwrap();
+            }
+            store.close().await;
+        }
+        let store = work::open(&home).await.unwrap();
+        for step in 63..=70 {
+            work::step(&store, step).await.unwrap();
+        }
+        let portrait = Portrait::of(&store, LAST).await.unwrap();
+        store.close().await;
+        portrait
+    });
+    let whole = Disk::of(dir.path());
+    let expected = BTreeMap::from([(portrait.step, portrait.clone())]);
+    let mut count = Count::default();
+    let all = images(200).min(20_000);
+    for number in 0..all {
+        let image = folder();
+        whole.write(Part::Nothing, &mut rng, image.path());
+        let what = rot(&image.path().join(STORE), number, &mut rng);
+        let outcome = runtime.block_on(judge(image.path().join(STORE), portrait.step, &expected));
+        count.add(outcome, image.path(), what);
+    }
+    count.report("rot");
+    assert!(count.complete > 0 && count.complete < all, "some places matter, some do not");
+    assert!(!count.bad.keys().any(|kind| kind.starts_with("WRONG")), "see above");
+}
+
+/// Changes one file in this folder.
+fn rot(dir: &Path, number: usize, rng: &mut ChaCha8Rng) -> String {
+    let mut files: Vec<PathBuf> = vec![dir.join("head")];
+    files.extend(std::fs::read_dir(dir.join("sled")).unwrap().map(|entry| entry.unwrap().path()));
+    files.retain(|path| path.is_file());
+    files.sort();
+    // Every file, and most often the one that has nearly everything.
+    let db = dir.join("sled/db");
+    let path = if number % 4 == 0 { files[rng.random_range(0..files.len())].clone() } else { db };
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    let at = match number % 3 {
+        // Where segments begin.
+        0 if end > SEGMENT => rng.random_range(0..end / SEGMENT) * SEGMENT + rng.random_range(0..40),
+        _ => rng.random_range(0..end),
+    };
+    let what = match rng.random_range(0..4) {
+        0 => {
+            bytes.truncate(at);
+            "cut"
+        }
+        1 => {
+            bytes[at..].fill(0);
+            "zero from there on"
+        }
+        2 => {
+            let from = at / 512 * 512;
+            let to = (from + [512, 4096][rng.random_range(0..2)]).min(end);
+            bytes[from..to].fill(0);
+            "zero in a place"
+        }
+        _ => {
+            bytes[at] ^= 1 << rng.random_range(0..8);
+            "a bit"
+        }
+    };
+    std::fs::write(&path, bytes).unwrap();
+    format!("{}, {what} at {at} of {end}", path.file_name().unwrap().display())
+}
+
+/// sled's, as the store has it.
+const SEGMENT: usize = 2 << 20;

@@ -96,7 +96,8 @@ pub fn record(command: &Command, root: &Path, scratch: &Path) -> Vec<Event> {
 
 /// Reads a trace.
 fn parse(file: &Path, root: &Path) -> Vec<Event> {
-    let mut reader = Reader { root: root.to_owned(), positions: HashMap::new(), begun: HashMap::new(), events: Vec::new() };
+    let mut reader =
+        Reader { root: root.to_owned(), positions: HashMap::new(), begun: HashMap::new(), events: Vec::new() };
     for line in BufReader::with_capacity(1 << 20, File::open(file).unwrap()).split(b'\n') {
         reader.line(&line.unwrap());
     }

@@ -11,8 +11,8 @@ use std::sync::{LazyLock, Mutex};
 use intelmq_relay::config;
 use intelmq_relay::envelope::{self, Header, Sealed, Secret, SeenKeys};
 use intelmq_relay::store::{
-    Commit, Cursor, Draft, Fate, Held, IdNote, Note, OpenError, Outcome, Quarantined, ReadLimit, Reader, Remember, Store,
-    StoreError,
+    Commit, Cursor, Draft, Fate, Held, IdNote, Note, OpenError, Outcome, Quarantined, ReadLimit, Reader, Remember,
+    Store, StoreError,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +25,8 @@ const DAY0: u64 = 20_600 * DAY;
 
 /// Small, so that pages are written out and read again.
 pub async fn open(dir: &Path) -> Result<Store, OpenError> {
-    Store::open(dir, &config::Store { cache_bytes: 2 << 20, log_days: 2, seen_days: 3, ..config::Store::default() }).await
+    Store::open(dir, &config::Store { cache_bytes: 2 << 20, log_days: 2, seen_days: 3, ..config::Store::default() })
+        .await
 }
 
 /// Two hours a step.
