@@ -8,7 +8,7 @@
 //! written, what it said before still holds.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -31,12 +31,20 @@ pub(super) fn read(dir: &Path) -> io::Result<Option<Said>> {
     };
     // After `kill -9` the disk may not have it yet, and whoever opens the store now may be cut off as well.
     file.sync_data()?;
-    let said = io::read_to_string(io::Read::take(file, 128))?;
-    let said = said
-        .strip_suffix('\n')
-        .and_then(|said| said.split_once(' '))
-        .and_then(|(id, batch)| Some(Said { id: id.parse().ok()?, batch: batch.parse().ok()? }));
-    said.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the file `head` is not ours"))
+    let mut bytes = Vec::new();
+    // Bounded: the file may be anything.
+    file.take(128).read_to_end(&mut bytes)?;
+    parse(&bytes).map(Some).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file `head` is damaged, or not ours: without it, older data would go unnoticed",
+        )
+    })
+}
+
+fn parse(bytes: &[u8]) -> Option<Said> {
+    let (id, batch) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    Some(Said { id: id.parse().ok()?, batch: batch.parse().ok()? })
 }
 
 /// The file, to write to.
