@@ -29,6 +29,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("bip39", &["src/invite"]),
     ("chacha20poly1305", &["src/envelope/crypt", "src/link"]),
     ("clap", &["src/cli", "src/main.rs"]),
+    ("crc32fast", &["src/store"]),
     ("ed25519_dalek", &["src/envelope"]),
     ("hmac", &["src/policy"]),
     ("hpke", &["src/envelope/crypt"]),

@@ -10,6 +10,9 @@ pub(super) const MARKER: &[u8] = b"\0intelmq-relay";
 /// The counters. See [`super::shared::State`].
 pub(super) const STATE: &[u8] = b"\0state";
 
+/// The number of the last batch, and the sum after it. See [`super::disk`].
+pub(super) const BATCH: &[u8] = b"\0batch";
+
 /// How much the journal holds. See [`super::journal`].
 pub(super) const JOURNAL: &[u8] = b"\0journal";
 
@@ -22,6 +25,9 @@ pub(super) const NOTES: u8 = b'j';
 pub(super) const ID_NOTES: u8 = b'r';
 /// The chunks of ids.
 pub(super) const SEEN: u8 = b's';
+
+/// What [`super::sum`] covers: all that is read when a store opens.
+pub(super) const SUMMED: [u8; 3] = [CURSOR, QUARANTINE, SEEN];
 
 /// The chunk of the log that begins with this number.
 pub(super) fn log(first: u64) -> Vec<u8> {

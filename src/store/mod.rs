@@ -22,6 +22,7 @@ mod recent;
 mod retention;
 mod seen;
 mod shared;
+mod sum;
 mod witness;
 mod writer;
 
@@ -71,7 +72,8 @@ impl Store {
         let at = dir.clone();
         blocking(move || start(&dir, config))
             .await
-            .unwrap_or_else(|error| Err(OpenError::Io { dir: at, error: std::io::Error::other(error.to_string()) }))
+            // sled asserts where a file is not as it left it.
+            .unwrap_or_else(|error| Err(OpenError::Damaged { dir: at, reason: format!("it cannot be read: {error}") }))
     }
 
     /// The log's id: random, made with the store. Numbers mean something only together with it.
@@ -221,7 +223,6 @@ impl Inner {
         if let Some((writer, lock)) = running {
             // A writer that panicked has answered nobody, and has nothing more to write.
             let _ = writer.join();
-            self.shared.testify();
             self.shared.close();
             drop(lock);
         }
@@ -254,7 +255,8 @@ fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let io = |error| OpenError::Io { dir: dir.into(), error };
     let ends = plan::Ends::new(opened.state, opened.ward, opened.journal).map_err(io)?;
     let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &ends, opened.index));
-    shared.testify();
+    // It has just been opened.
+    let _ = shared.with_disk(|disk| Ok(shared.testify(disk)));
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;

@@ -17,6 +17,7 @@ use super::lock::{Lock, LockError};
 use super::quarantine::Ward;
 use super::seen::{self, Filling, Ids, Index, Mark};
 use super::shared::State;
+use super::sum::{Batch, Sum};
 use super::{OpenError, StoreError, keys, log, pieces, witness};
 
 /// The version of the store's form.
@@ -62,11 +63,21 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     let id = read_marker(dir, &disk)?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
     let state = read_state(disk.tree()).map_err(damaged)?;
-    if let Some(witness) = witness.filter(|witness| witness.id == id && witness.head >= state.next) {
-        let reason = format!("its log ends at {}, and has been at {}", state.next - 1, witness.head);
+    if let Some(said) = witness.filter(|said| said.id == id && said.batch > disk.batch()) {
+        let reason = format!("it is as it was after write {}, and write {} was durable", disk.batch(), said.batch);
         return Err(OpenError::Damaged { dir: dir.into(), reason });
     }
-    let index = read_seen(disk.tree(), &state).map_err(damaged)?;
+    let mut sum = Sum::default();
+    let index = read_seen(disk.tree(), &state, &mut sum).map_err(damaged)?;
+    // The other kinds, which nobody reads as a whole.
+    for kind in keys::SUMMED.into_iter().filter(|kind| *kind != keys::SEEN) {
+        sum.add_all(disk.tree(), kind).map_err(damaged)?;
+    }
+    if sum != disk.sum() {
+        return Err(damaged(StoreError::damaged(
+            "the cursors, the ids or the quarantine are not as they were written",
+        )));
+    }
     let ward = Ward::count(disk.tree()).map_err(damaged)?;
     let journal = Journal::open(disk.tree()).map_err(damaged)?;
     Ok(Opened { lock, disk, id, state, ward, journal, index })
@@ -82,7 +93,7 @@ fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
     }
     DirBuilder::new().mode(0o700).create(&fresh).map_err(io)?;
     let disk = Disk::open(&fresh, 1 << 20)?;
-    let mut batch = sled::Batch::default();
+    let mut batch = Batch::default();
     batch.insert(keys::MARKER, encode_marker(VERSION, Uuid::new_v4()));
     batch.insert(keys::STATE, State::EMPTY.encode());
     disk.write(batch).map_err(|error| io(io::Error::other(error)))?;
@@ -92,7 +103,14 @@ fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
     }
     File::open(&fresh).and_then(|folder| folder.sync_all()).map_err(io)?;
     fs::rename(&fresh, home).map_err(io)?;
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(io)
+    sync_upwards(dir).map_err(io)
+}
+
+/// Makes the folder's names durable, and those of the folders above it, which may be as new. What cannot be opened was
+/// not made by us.
+fn sync_upwards(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    dir.ancestors().filter_map(|folder| File::open(folder).ok()).try_for_each(|folder| folder.sync_all())
 }
 
 fn encode_marker(version: u32, id: Uuid) -> Vec<u8> {
@@ -130,13 +148,14 @@ fn read_state(tree: &sled::Tree) -> Result<State, StoreError> {
     Ok(state)
 }
 
-fn read_seen(tree: &sled::Tree, state: &State) -> Result<Index, StoreError> {
+fn read_seen(tree: &sled::Tree, state: &State, sum: &mut Sum) -> Result<Index, StoreError> {
     // Chunks are numbered in the order they were begun, so this many there are at most.
     let first = tree.get_gt([keys::SEEN]).map_err(StoreError::read)?.and_then(|(key, _)| keys::seen_number(&key));
     let chunks = first.map_or(0, |first| state.next_seen.saturating_sub(first));
     let mut index = Filling::new(usize::try_from(chunks).unwrap_or(0).saturating_mul(seen::CHUNK).min(MOST_EXPECTED));
     for entry in tree.scan_prefix([keys::SEEN]) {
         let (key, ids) = entry.map_err(StoreError::read)?;
+        sum.add(&key, &ids);
         let chunk = keys::day_of(&key).zip(Ids::decode(&ids));
         let (day, ids) = chunk.ok_or_else(|| StoreError::damaged("a chunk of the seen set"))?;
         for (id, hidden) in ids.0 {

@@ -8,6 +8,7 @@
 //! The value `key` lies under `key ‖ 0u16`, `key ‖ 1u16` …; the first piece begins with the length of the whole.
 
 use super::StoreError;
+use super::sum::Batch;
 
 /// sled's segment: 2 MiB.
 pub(super) const SEGMENT: usize = 2 << 20;
@@ -22,7 +23,7 @@ const LENGTH: usize = 4;
 
 /// Puts the value under a key. `before`: the length of the value that it replaces (see [`length`]), so that no
 /// piece of that one stays.
-pub(super) fn put(batch: &mut sled::Batch, key: &[u8], value: &[u8], before: Option<usize>) {
+pub(super) fn put(batch: &mut Batch, key: &[u8], value: &[u8], before: Option<usize>) {
     let mut whole = Vec::with_capacity(LENGTH + value.len());
     whole.extend_from_slice(&(value.len() as u32).to_be_bytes());
     whole.extend_from_slice(value);
@@ -35,7 +36,7 @@ pub(super) fn put(batch: &mut sled::Batch, key: &[u8], value: &[u8], before: Opt
 }
 
 /// Removes a value of this length; returns how many keys that takes.
-pub(super) fn remove(batch: &mut sled::Batch, key: &[u8], length: usize) -> usize {
+pub(super) fn remove(batch: &mut Batch, key: &[u8], length: usize) -> usize {
     for number in 0..count(length) {
         batch.remove(piece_key(key, number));
     }

@@ -12,6 +12,7 @@ use super::log::{Compressor, Open};
 use super::quarantine::{self, Ward};
 use super::seen::{self, Id, Ids, Index, Mark};
 use super::shared::State;
+use super::sum::Batch;
 use super::{Appended, Commit, Cursor, Draft, Entry, Quarantined, StoreError, keys, pieces};
 use crate::envelope::{SeenKey, SeenKeys};
 
@@ -60,7 +61,7 @@ pub(super) struct Plan<'a> {
     tree: &'a sled::Tree,
     index: &'a Index,
     ends: &'a mut Ends,
-    batch: sled::Batch,
+    batch: Batch,
     pending: HashMap<SeenKey, u16>,
     ids: Vec<(Id, Mark)>,
     entries: Vec<Arc<Entry>>,
@@ -75,7 +76,7 @@ pub(super) struct Plan<'a> {
 /// A finished plan.
 pub(super) struct Planned {
     /// What to write; `None`: nothing has changed.
-    pub(super) batch: Option<sled::Batch>,
+    pub(super) batch: Option<Batch>,
     /// What to insert into the index afterwards.
     pub(super) ids: Vec<(Id, Mark)>,
     /// What is in the log afterwards.
@@ -90,7 +91,7 @@ impl<'a> Plan<'a> {
             tree,
             index,
             ends,
-            batch: sled::Batch::default(),
+            batch: Batch::default(),
             pending: HashMap::new(),
             ids: Vec::new(),
             entries: Vec::new(),
@@ -123,7 +124,7 @@ impl<'a> Plan<'a> {
             self.quarantine(item)?;
         }
         let Ends { journal, compressor, state, .. } = &mut *self.ends;
-        journal.add(self.tree, &mut self.batch, compressor, state.next - 1, &commit.notes, &commit.id_notes)?;
+        journal.add(self.tree, &mut self.batch.writes, compressor, state.next - 1, &commit.notes, &commit.id_notes)?;
         Ok(answers)
     }
 
@@ -148,7 +149,7 @@ impl<'a> Plan<'a> {
         }
         if self.ends.journal.is_changed() {
             let Ends { journal, compressor, .. } = &mut *self.ends;
-            journal.finish(&mut self.batch, compressor)?;
+            journal.finish(&mut self.batch.writes, compressor)?;
         }
         self.batch.insert(keys::STATE, self.ends.state.encode());
         let Plan { batch, ids, entries, crowded_out, .. } = self;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::log::{self, Open};
 use super::plan::Ends;
+use super::sum::Batch;
 use super::{Entry, StoreError, keys, pieces};
 
 /// A planned purge.
 pub(super) struct Purge {
     /// What to write.
-    pub(super) batch: sled::Batch,
+    pub(super) batch: Batch,
     /// The entries as they are afterwards.
     pub(super) entries: Vec<Arc<Entry>>,
 }
@@ -21,7 +22,7 @@ pub(super) struct Purge {
 /// Plans hiding all fields of the entries with these numbers. As with [`super::plan`], the ends are ahead of the disk
 /// until it is written.
 pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, seqs: &[u64]) -> Result<Purge, StoreError> {
-    let mut purge = Purge { batch: sled::Batch::default(), entries: Vec::new() };
+    let mut purge = Purge { batch: Batch::default(), entries: Vec::new() };
     let mut done = 0;
     let mut seqs: Vec<u64> = seqs.to_vec();
     seqs.sort_unstable();

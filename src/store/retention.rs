@@ -5,6 +5,7 @@
 //! numbers are not used twice, even when the log is emptied.
 
 use super::plan::Ends;
+use super::sum::Batch;
 use super::{StoreError, keys, log, pieces, seen};
 use crate::config;
 
@@ -24,7 +25,7 @@ pub struct Expired {
 /// A planned step.
 pub(super) struct Step {
     /// What to write; `None`: nothing expires.
-    pub(super) batch: Option<sled::Batch>,
+    pub(super) batch: Option<Batch>,
     pub(super) expired: Expired,
     /// Ids of days below this one can be forgotten once the step is written.
     pub(super) days_below: Option<u16>,
@@ -40,7 +41,7 @@ const AHEAD: u64 = 1;
 /// Plans the next step. As with [`super::plan`], the ends are ahead of the disk until it is written.
 pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, now: u64) -> Result<Step, StoreError> {
     let mut step = Step { batch: None, expired: Expired::default(), days_below: None };
-    let mut batch = sled::Batch::default();
+    let mut batch = Batch::default();
     let mut keys = 0;
     let oldest = now.saturating_sub(u64::from(config.log_days) * DAY);
     let state = &mut ends.state;
@@ -61,7 +62,7 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, n
         ends.begin_chunk();
     }
 
-    keys += ends.journal.expire(tree, &mut batch, ends.state.first, oldest, KEYS.saturating_sub(keys))?;
+    keys += ends.journal.expire(tree, &mut batch.writes, ends.state.first, oldest, KEYS.saturating_sub(keys))?;
 
     // A bucket goes when its whole day is out: what is remembered is remembered for the full time.
     let day = seen::day(now.saturating_sub((u64::from(config.seen_days) + AHEAD) * DAY));

@@ -14,7 +14,6 @@ use super::plan::Ends;
 use super::quarantine;
 use super::recent::Recent;
 use super::seen::{Id, Index, Mark};
-use super::witness::{self, Witness};
 use super::{Entry, ReadLimit, StoreError, log};
 use crate::config;
 
@@ -163,15 +162,18 @@ impl Shared {
         act(disk.as_ref().ok_or(StoreError::Closed)?)
     }
 
-    /// Tells the witness how far the log is.
-    pub(super) fn testify(&self) {
+    /// Makes what the witness was told durable.
+    pub(super) fn testify(&self, disk: &Disk) {
         // What it said before still holds.
-        let _ = witness::write(&self.dir, &Witness { id: self.id, head: self.head() });
+        let _ = disk.testify(&self.dir, self.id);
     }
 
     /// Closes the disk, when nobody reads it any more.
     pub(super) fn close(&self) {
-        self.disk.write().unwrap_or_else(PoisonError::into_inner).take();
+        let disk = self.disk.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(disk) = &disk {
+            self.testify(disk);
+        }
     }
 
     /// Shows what has become durable. The head moves behind what it counts: who sees it move can read up to it.

@@ -288,7 +288,7 @@ impl Writer {
                 let mut expired = step.expired;
                 if let Some(day) = step.days_below {
                     expired.ids += shared.index.forget_below(day) as u64;
-                    shared.testify();
+                    shared.testify(disk);
                 }
                 Ok(expired)
             })())
