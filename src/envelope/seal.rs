@@ -111,7 +111,8 @@ fn seal_at(secret: &Secret, drafts: Vec<Draft>, places: Vec<usize>, rng: &mut im
         }
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let digests = draft.fields.iter().zip(0..).map(|((k, v), i)| field_digest(&salt(&seed, i), k, v));
+        let digests =
+            draft.fields.iter().zip(0..).map(|((k, v), i)| field_digest(&salt(&seed, i), k.as_bytes(), v.as_bytes()));
         leaves[place] = leaf(&draft.encoded, digests);
         parts.push((draft, seed, place));
     }
@@ -237,7 +238,7 @@ impl Sealed {
                 Field::Open { key, value, salt: own } => {
                     let salt = own.unwrap_or_else(|| salt(self.seed().unwrap_or(&[0; 32]), index));
                     if hides(key) {
-                        Field::Hidden { digest: field_digest(&salt, key, value) }
+                        Field::Hidden { digest: field_digest(&salt, key.as_bytes(), value.as_bytes()) }
                     } else {
                         Field::Open { key, value, salt: Some(salt) }
                     }
@@ -256,7 +257,9 @@ impl Envelope {
         // Decoding checked that a seed travels where fields have no salt.
         let seed = self.seed().unwrap_or(&[0; 32]);
         let digests = self.raw_fields().zip(0..).map(|(field, index)| match field {
-            RawField::Open { key, value, salt: own } => digest_of(own.unwrap_or_else(|| salt(seed, index)), key, value),
+            RawField::Open { key, value, salt: own } => {
+                field_digest(&own.unwrap_or_else(|| salt(seed, index)), key, value)
+            }
             RawField::Hidden { digest } => digest,
         });
         leaf(self.header_bytes(), digests)
@@ -264,34 +267,15 @@ impl Envelope {
 }
 
 fn salt(seed: &[u8; 32], index: u32) -> [u8; 16] {
-    let mut message = [0; 36];
-    message[..32].copy_from_slice(seed);
-    message[32..].copy_from_slice(&index.to_be_bytes());
-    let hash: Hash = Sha256::digest(message).into();
+    let hash: Hash = Sha256::new().chain_update(seed).chain_update(index.to_be_bytes()).finalize().into();
     let mut salt = [0; 16];
     salt.copy_from_slice(&hash[..16]);
     salt
 }
 
-fn field_digest(salt: &[u8; 16], key: &str, value: &str) -> Hash {
-    digest_of(*salt, key.as_bytes(), value.as_bytes())
-}
-
-/// Most fields are short: their parts are put together before they are hashed, which is cheaper than one after the other.
-fn digest_of(salt: [u8; 16], key: &[u8], value: &[u8]) -> Hash {
-    const SHORT: usize = 256;
-    let length = (key.len() as u32).to_be_bytes();
-    let all = 20 + key.len() + value.len();
-    if all > SHORT {
-        let hash = Sha256::new().chain_update(salt).chain_update(length);
-        return hash.chain_update(key).chain_update(value).finalize().into();
-    }
-    let mut message = [0; SHORT];
-    message[..16].copy_from_slice(&salt);
-    message[16..20].copy_from_slice(&length);
-    message[20..20 + key.len()].copy_from_slice(key);
-    message[20 + key.len()..all].copy_from_slice(value);
-    Sha256::digest(&message[..all]).into()
+fn field_digest(salt: &[u8; 16], key: &[u8], value: &[u8]) -> Hash {
+    let hash = Sha256::new().chain_update(salt).chain_update((key.len() as u32).to_be_bytes());
+    hash.chain_update(key).chain_update(value).finalize().into()
 }
 
 fn leaf(header: &[u8], digests: impl Iterator<Item = Hash>) -> Hash {
@@ -318,7 +302,7 @@ pub(super) fn tests_only_seal_as_is(secret: &Secret, mut header: Header, fields:
     let seed = [9; 32];
     let fields: Vec<Field<'_>> = fields.iter().map(|(key, value)| Field::Open { key, value, salt: None }).collect();
     let digests = fields.iter().zip(0..).map(|(field, index)| match field {
-        Field::Open { key, value, .. } => field_digest(&salt(&seed, index), key, value),
+        Field::Open { key, value, .. } => field_digest(&salt(&seed, index), key.as_bytes(), value.as_bytes()),
         Field::Hidden { digest } => *digest,
     });
     let root = leaf(&header, digests);
