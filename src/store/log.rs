@@ -113,7 +113,8 @@ impl Head {
     }
 }
 
-fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
+/// The entries of a stored chunk, the first of which has this number.
+pub fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
     let (head, packed) = Head::decode(chunk)?;
     // Our own bound, so that a damaged head cannot ask for any amount of memory.
     let size = (head.raw as usize).min(pieces::LARGEST + CHUNK_BYTES);
