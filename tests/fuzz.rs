@@ -105,7 +105,8 @@ fn run(target: &Target) {
 /// Decodes; where that fails, the input is kept.
 fn decoded(target: &Target, input: &[u8]) -> (String, Cost) {
     catch_unwind(AssertUnwindSafe(|| target.decode(input))).unwrap_or_else(|panic| {
-        let name = format!("fuzz-{}-{:08x}", target.name, input.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(*byte)));
+        let sum = input.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(*byte));
+        let name = format!("fuzz-{}-{sum:08x}", target.name);
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&file, input).unwrap();
         eprintln!("the input is in {}: name it, and put it into tests/fuzz/findings/{}/", file.display(), target.name);

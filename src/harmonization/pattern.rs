@@ -6,13 +6,41 @@
 
 use regex::{Regex, RegexBuilder};
 
-/// Compiles a Python pattern.
-pub(super) fn compile(python: &str, ignore_case: bool) -> Result<Regex, String> {
-    RegexBuilder::new(&translate(python)).case_insensitive(ignore_case).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "it is too large".into(),
-        // The last line says what is wrong, those before it draw an arrow under the pattern.
-        error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-    })
+/// Bytes that one pattern may take, compiled. `regex` tells only whether one is within a size: the smallest is tried
+/// first. Few fields of a format have a pattern that does not fit into it.
+const SIZES: [usize; 4] = [64 << 10, 256 << 10, 1 << 20, 4 << 20];
+
+/// What is left for the patterns of one format: a few characters can make a pattern of megabytes.
+pub(super) struct Room(usize);
+
+impl Room {
+    /// For all patterns of a format.
+    pub(super) fn new() -> Room {
+        Room(32 << 20)
+    }
+
+    /// Compiles a Python pattern.
+    pub(super) fn compile(&mut self, python: &str, ignore_case: bool) -> Result<Regex, String> {
+        let pattern = translate(python);
+        for size in SIZES {
+            let Some(left) = self.0.checked_sub(size) else {
+                return Err("the patterns of this format are too large together".into());
+            };
+            match RegexBuilder::new(&pattern).case_insensitive(ignore_case).size_limit(size).build() {
+                Ok(regex) => {
+                    self.0 = left;
+                    return Ok(regex);
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                // The last line says what is wrong, those before it draw an arrow under the pattern.
+                Err(error) => {
+                    let text = error.to_string();
+                    return Err(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned());
+                }
+            }
+        }
+        Err("it is too large".into())
+    }
 }
 
 fn translate(python: &str) -> String {
@@ -57,6 +85,10 @@ fn translate(python: &str) -> String {
 mod tests {
     use super::*;
 
+    fn compile(python: &str, ignore_case: bool) -> Result<Regex, String> {
+        Room::new().compile(python, ignore_case)
+    }
+
     #[test]
     fn python_and_we_find_the_same() {
         let found = |pattern: &str, text: &str| compile(pattern, false).unwrap().is_match(text);
@@ -66,6 +98,18 @@ mod tests {
         assert!(found(r"^[[&~]+$", "[&~") && found(r"^[^]a]$", "b") && !found(r"^[^]a]$", "]"));
         assert!(found(r"^\<$", "<") && found(r"^[a-z$]+$", "a$"));
         assert!(compile("^(TCP|udp)$", true).unwrap().is_match("tcp"));
+    }
+
+    #[test]
+    fn patterns_are_bounded_each_and_together() {
+        assert!(compile(r"^\w{1,255}$", true).is_ok(), "longest names in any script");
+        assert_eq!(compile(r"\w{1000}{1000}", false).unwrap_err(), "it is too large");
+        let mut room = Room::new();
+        let kept: Vec<_> = (0..10_000).map_while(|_| room.compile(r"^[\w.-]{1,63}$", false).ok()).collect();
+        assert!((16..256).contains(&kept.len()), "{} of them", kept.len());
+        assert!(room.compile("^a$", false).unwrap_err().contains("together"));
+        let mut room = Room::new();
+        assert!((0..500).all(|_| room.compile("^[ -~]+$", false).is_ok()), "as many as a format has fields");
     }
 
     #[test]

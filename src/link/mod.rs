@@ -30,8 +30,7 @@ mod verdict;
 
 pub use claims::{Claimed, Claims, LinkId};
 pub use frame::{
-    Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack,
-    unpack,
+    Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length, pack, unpack,
 };
 pub use given::{Given, Told};
 pub use outgoing::Outgoing;

@@ -122,7 +122,9 @@ pub fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
         .map_err(|error| StoreError::damaged(format!("the chunk of the log at {first}: {error}")))?;
     let mut raw = Bytes::from(raw);
     let mut entries = Vec::new();
-    for seq in first..first + u64::from(head.count) {
+    let end = first.checked_add(head.count.into());
+    let end = end.ok_or_else(|| StoreError::damaged(format!("the chunk of the log at {first} counts too far")))?;
+    for seq in first..end {
         let entry = split_entry(seq, &mut raw)
             .ok_or_else(|| StoreError::damaged(format!("the chunk of the log at {first} ends too early")))??;
         entries.push(Arc::new(entry));

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use bytes::{Buf, Bytes, BytesMut};
 use intelmq_relay::config::{Config, Described, StoredKey};
 use intelmq_relay::envelope::{
-    Bounds, Draft, EncryptionSecret, Envelope, Key, Message, Name, Recipient, SeenKeys, Secret, Shape, Unreadable,
+    Bounds, Draft, EncryptionSecret, Envelope, Key, Message, Name, Recipient, Secret, SeenKeys, Shape, Unreadable,
     Verifier, read_decrypted, seal,
 };
 use intelmq_relay::harmonization::Format;
@@ -466,4 +466,3 @@ pub fn journal_chunk(bytes: &[u8]) -> String {
         None => "no chunk".into(),
     }
 }
-

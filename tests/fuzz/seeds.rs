@@ -5,7 +5,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use bytes::Bytes;
 use intelmq_relay::envelope::Key;
-use intelmq_relay::link::{Answer, Batch, Bodies, Frame, Offer, Verdict, Want, pack};
+use intelmq_relay::link::{Answer, Batch, Bodies, Frame, Offer, TokenKey, Verdict, Want, pack};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 use serde_bytes::ByteBuf;
 use serde_json::Value;
 use uuid::Uuid;
@@ -95,7 +97,8 @@ pub fn links() -> Vec<Vec<u8>> {
 }
 
 pub fn tokens() -> Vec<Vec<u8>> {
-    vec![vec![7; 64], Vec::new()]
+    let ours = TokenKey::derive(&[1; 32]).seal(Uuid::from_u128(1), 7, &mut ChaCha20Rng::seed_from_u64(1));
+    vec![ours, vec![7; 64], Vec::new()]
 }
 
 pub fn events() -> Vec<Vec<u8>> {
@@ -165,7 +168,12 @@ pub fn configs() -> Vec<Vec<u8>> {
     let all: String = example.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
     let described = "network = 'certs'\nnumber = 1\nauthorities = ['A']\n[[member]]\nname = 'cert-at'\nkeys = [{ key = 'A', until = \
                      '2026-01-31T00:00:00Z' }]\n";
-    texts([example, &all, described, "[node]\nname = 'a'\n[rules]\na = [{ act = 'give', 'source.ip' = ['192.0.2.0/24'] }]\n"])
+    texts([
+        example,
+        &all,
+        described,
+        "[node]\nname = 'a'\n[rules]\na = [{ act = 'give', 'source.ip' = ['192.0.2.0/24'] }]\n",
+    ])
 }
 
 pub fn tcp() -> Vec<Vec<u8>> {
@@ -230,7 +238,8 @@ pub fn journal_chunks() -> Vec<Vec<u8>> {
     let mut chunk = b"\0\0\x07cert-ee\0\x01\x02in\x01\x09community\x05".to_vec();
     // Given by that rule, told a verdict, not for a door, quarantined; then a note of each, and one by id.
     chunk.extend_from_slice(b"\x02\0\x01\x02\0\x02\x02\0\0\x09malformed\x02\x06\0\x03\0\x02\x08\0\0\x04none");
-    for note in [b"\x03\0\0\x10\x02\x05", b"\x03\0\x01\x02\0\x01", b"\x03\x01\x02\x01\x0a\x01", b"\x03\x01\x03\0\0\x7f"] {
+    for note in [b"\x03\0\0\x10\x02\x05", b"\x03\0\x01\x02\0\x01", b"\x03\x01\x02\x01\x0a\x01", b"\x03\x01\x03\0\0\x7f"]
+    {
         chunk.extend_from_slice(note);
     }
     chunk.extend_from_slice(b"\x04\0\x02\x07cert-at");
