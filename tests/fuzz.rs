@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used)] // A panic is how a test fails.
 
+#[path = "fuzz/bombs.rs"]
+mod bombs;
 #[path = "fuzz/decoders.rs"]
 mod decoders;
 #[path = "fuzz/mutate.rs"]

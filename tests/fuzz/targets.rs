@@ -46,7 +46,7 @@ pub const TARGETS: &[Target] = &[
     target("tcp", decoders::tcp, seeds::tcp, 64 * KIB, 256),
     target("invitation", decoders::invitation, seeds::invitations, 2 * MIB, 8),
     target("join", decoders::join, seeds::joins, 2 * MIB, 8),
-    target("question", decoders::question, seeds::questions, 64 * KIB, 8),
+    target("question", decoders::question, seeds::questions, 64 * KIB, 32),
     target("key-file", decoders::key_file, seeds::key_files, 64 * KIB, 8),
     target("runtime", decoders::runtime, seeds::runtimes, 4 * MIB, 256),
     target("token", decoders::token, seeds::tokens, 16 * KIB, 4),
