@@ -9,14 +9,25 @@
 
 #[path = "fuzz/bombs.rs"]
 mod bombs;
+#[path = "fuzz/daemon.rs"]
+mod daemon;
 #[path = "fuzz/decoders.rs"]
 mod decoders;
+#[path = "support/hand.rs"]
+#[allow(dead_code)] // Other tests use the rest of it.
+mod hand;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "support/relay.rs"]
+#[allow(dead_code)]
+mod relay;
 #[path = "fuzz/seeds.rs"]
 mod seeds;
 #[path = "fuzz/targets.rs"]
 mod targets;
+#[path = "support/tcp.rs"]
+#[allow(dead_code)]
+mod tcp;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -10,6 +10,9 @@ use regex::{Regex, RegexBuilder};
 /// first. Few fields of a format have a pattern that does not fit into it.
 const SIZES: [usize; 4] = [64 << 10, 256 << 10, 1 << 20, 4 << 20];
 
+/// Bytes of a pattern as it is written: taking it apart costs hundreds for each.
+const LONGEST: usize = 4096;
+
 /// What is left for the patterns of one format: a few characters can make a pattern of megabytes.
 pub(super) struct Room(usize);
 
@@ -21,6 +24,9 @@ impl Room {
 
     /// Compiles a Python pattern.
     pub(super) fn compile(&mut self, python: &str, ignore_case: bool) -> Result<Regex, String> {
+        if python.len() > LONGEST {
+            return Err("it is too long".into());
+        }
         let pattern = translate(python);
         for size in SIZES {
             let Some(left) = self.0.checked_sub(size) else {
@@ -104,6 +110,7 @@ mod tests {
     fn patterns_are_bounded_each_and_together() {
         assert!(compile(r"^\w{1,255}$", true).is_ok(), "longest names in any script");
         assert_eq!(compile(r"\w{1000}{1000}", false).unwrap_err(), "it is too large");
+        assert_eq!(compile(&"(".repeat(LONGEST + 1), false).unwrap_err(), "it is too long");
         let mut room = Room::new();
         let kept: Vec<_> = (0..10_000).map_while(|_| room.compile(r"^[\w.-]{1,63}$", false).ok()).collect();
         assert!((16..256).contains(&kept.len()), "{} of them", kept.len());

@@ -116,7 +116,8 @@ fn texts() -> Vec<Bomb> {
     let patterns: String = (0..2_000).map(|n| format!("\"a{n}\": {{\"type\": \"String\", {pattern}}},")).collect();
     let conf =
         |fields: &str| format!("{{\"event\": {{{fields} \"raw\": {{\"type\": \"Base64\"}}}}, \"report\": {{}}}}");
-    let pattern = |regex: &str| conf(&format!("\"aa\": {{\"type\": \"String\", \"regex\": \"{regex}\"}},")).into_bytes();
+    let pattern =
+        |regex: &str| conf(&format!("\"aa\": {{\"type\": \"String\", \"regex\": \"{regex}\"}},")).into_bytes();
     let event = |value: &[u8]| [b"{\"extra.a\": ", value, b"}"].concat();
     let mut bombs = vec![
         ("event", "deep lists", event(&deep("[", "]", 500_000))),
