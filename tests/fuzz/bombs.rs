@@ -37,6 +37,8 @@ fn packed() -> Vec<(&'static str, Vec<u8>)> {
     let inner = zstd::bulk::compress(&honest, 1).unwrap();
     vec![
         ("a GiB, and says so", honest),
+        // Where memory cannot be had, zstd's caller is told so; this much can be had.
+        ("what there is room for, and not for this", zstd(Some(80 << 20), 640)),
         ("a GiB, and does not say so", zstd(None, 8192)),
         ("a GiB, and says a KiB", zstd(Some(1 << 10), 8192)),
         ("says the most that a number can", zstd(Some(u64::MAX), 1)),

@@ -55,6 +55,7 @@ fn relay() -> (Relay, Hand, [SocketAddr; 2]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_peer_takes_no_memory() {
     let (relay, mut hand, _) = relay();
+    let before = memory(&relay, "VmHWM:");
     let offer = Offer(0, "cert-m".parse().unwrap(), Uuid::nil(), u32::MAX, 0);
     let batch = |offers: &[Offer], whole: Vec<u8>| {
         Frame::Batch(Batch { no: 1, offers: offers.to_vec(), whole, token: ByteBuf::from([7; 64]) }).encode()
@@ -66,6 +67,8 @@ async fn a_hostile_peer_takes_no_memory() {
     let nothing = [&[0x9a, 0, 63, 0xff, 0x00][..], &[0x80; (4 << 20) - 256]].concat();
     let bombs = [
         ("a GiB, and says so", batch(&[], zstd(Some(1 << 30), 8192))),
+        // This much it could have.
+        ("80 MiB, and says so", batch(&[], zstd(Some(80 * MIB), 640))),
         ("a GiB, and does not say so", batch(&[], zstd(None, 8192))),
         ("a GiB, and says a MiB", batch(&[], zstd(Some(MIB), 8192))),
         ("zstd frames in a row", batch(&[], zstd(Some(4 * MIB), 1).repeat(16_000))),
@@ -99,6 +102,7 @@ async fn a_hostile_peer_takes_no_memory() {
     );
     assert!(Envelope::named(&wide).is_some());
     still_works(&relay, &mut hand).await;
+    assert!(memory(&relay, "VmHWM:") - before < 64 * MIB, "some of it was held");
 }
 
 /// What comes good is taken, within the limit.
