@@ -32,7 +32,7 @@ mod tcp;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -42,8 +42,11 @@ use targets::{Cost, TARGETS, Target};
 /// Inputs that are kept, beside the seeds.
 const KEPT: usize = 512;
 
-/// Memory is counted for the whole process.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Memory is counted for the whole process: where tests share one, they wait for each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What was found once: named files.
 fn findings(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
@@ -89,7 +92,7 @@ impl Seen {
 }
 
 fn run(target: &Target) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (seed, seconds, mut seen) = (seed(), Duration::from_secs_f64(seconds()), Seen::default());
     println!("FUZZ_SEED={seed} cargo nextest run --all-features --test fuzz {}", target.name);
     target.warm_up();

@@ -9,8 +9,8 @@ use intelmq_relay::link::{Answer, Batch, Frame, Offer, Want};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-use super::seeds;
 use super::targets::{TARGETS, Target};
+use super::{alone, seeds};
 
 /// KiB of address space: the program itself, its stacks, and a hundred MiB or so.
 const MOST: usize = 256 << 10;
@@ -207,6 +207,7 @@ fn decoded(target: &str, folder: &Path) -> (bool, String) {
 
 #[test]
 fn no_bomb_takes_more_memory_than_there_is() {
+    let _alone = alone();
     let bombs = all();
     for target in TARGETS.iter().filter(|target| target.name != "token") {
         let folder = tempfile::tempdir().unwrap();
@@ -225,6 +226,7 @@ fn no_bomb_takes_more_memory_than_there_is() {
 /// Else the test above could not fail.
 #[test]
 fn what_takes_more_fails() {
+    let _alone = alone();
     let (good, said) = decoded("memory", Path::new("/"));
     assert!(!good && said.contains("memory allocation of"), "{said}");
 }

@@ -13,6 +13,7 @@ use serde_bytes::ByteBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
+use super::alone;
 use super::bombs::zstd;
 use super::hand::{Hand, by, sealed, sealed_fields, secret};
 use super::relay::Relay;
@@ -53,7 +54,9 @@ fn relay() -> (Relay, Hand, [SocketAddr; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::await_holding_lock)] // Nothing in this test waits for it.
 async fn a_hostile_peer_takes_no_memory() {
+    let _alone = alone();
     let (relay, mut hand, _) = relay();
     let before = memory(&relay, "VmHWM:");
     let offer = Offer(0, "cert-m".parse().unwrap(), Uuid::nil(), u32::MAX, 0);
@@ -114,7 +117,9 @@ async fn still_works(relay: &Relay, hand: &mut Hand) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::await_holding_lock)] // Nothing in this test waits for it.
 async fn hostile_senders_and_questions_take_no_memory() {
+    let _alone = alone();
     let (relay, mut hand, [by_length, by_line]) = relay();
     let deep = |open: &str| frame(format!("{{\"extra.a\": {}", open.repeat(400_000)).as_bytes());
     let members: String = (0..60_000).map(|n| format!("\"a{n}\": 0, ")).collect();

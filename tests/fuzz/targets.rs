@@ -39,7 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("bodies", decoders::bodies, seeds::bodies, 2 * MIB, 8),
     target("link", decoders::link, seeds::links, 4 * MIB, 8),
     target("event", decoders::event, seeds::events, 256 * KIB, 64),
-    target("harmonization", decoders::harmonization, seeds::harmonizations, 64 * MIB, 64),
+    target("harmonization", decoders::harmonization, seeds::harmonizations, 128 * MIB, 64),
     target("roster", decoders::roster, seeds::rosters, 4 * MIB, 32),
     target("notice", decoders::notice, seeds::notices, 64 * KIB, 8),
     target("config", decoders::config, seeds::configs, MIB, 1024),
