@@ -78,7 +78,9 @@ fn file_of(binary: &str, path: &str) -> String {
         let both = [folder, around];
         both.iter().flat_map(|place| [format!("{place}.rs"), format!("{place}/mod.rs")]).collect()
     } else {
-        vec![format!("tests/{binary}.rs"), format!("tests/{binary}/main.rs")]
+        let module =
+            path.rsplit_once("::").map(|(module, _)| format!("tests/{binary}/{}.rs", module.replace("::", "/")));
+        [format!("tests/{binary}.rs"), format!("tests/{binary}/main.rs")].into_iter().chain(module).collect()
     };
     let name = path.rsplit("::").next().unwrap();
     let texts = places.iter().filter_map(|place| fs::read_to_string(top().join(place)).ok());

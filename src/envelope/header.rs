@@ -230,7 +230,7 @@ impl Header {
             if !is_extension(key) {
                 return Err(Malformed::Header("an extension key is neither x-… nor prefix:key"));
             }
-            if super::json::members(value).is_err() {
+            if super::json::complete(value).is_err() {
                 return Err(Malformed::Header("an extension's value is not JSON"));
             }
         }

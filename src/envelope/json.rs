@@ -37,6 +37,16 @@ pub fn complete(text: &str) -> Result<(), JsonError> {
 /// The members of the object that `text` is, in order, with duplicates resolved as Python does: the last value at the
 /// first one's place. `Ok(None)`: one complete JSON value, but no object.
 pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, JsonError> {
+    members_within(text, MAX_DEPTH)
+}
+
+/// The members of an object that holds such objects: an IEP04 message has values within `payload`, and extensions within
+/// `meta`.
+pub fn outer_members(text: &str) -> Result<Option<Vec<Member<'_>>>, JsonError> {
+    members_within(text, MAX_DEPTH + 1)
+}
+
+fn members_within(text: &str, depth: usize) -> Result<Option<Vec<Member<'_>>>, JsonError> {
     let mut scan = Scan { text: text.as_bytes(), at: 0 };
     scan.white();
     if scan.peek() != Some(b'{') {
@@ -53,7 +63,7 @@ pub fn members(text: &str) -> Result<Option<Vec<Member<'_>>>, JsonError> {
             scan.expect(b':', "a colon is missing")?;
             scan.white();
             let from = scan.at;
-            scan.value(MAX_DEPTH)?;
+            scan.value(depth)?;
             members.push((key, &text[from..scan.at]));
             scan.white();
             if scan.eat(b'}') {

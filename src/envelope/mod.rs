@@ -24,7 +24,9 @@ mod tlp;
 mod view;
 mod wire;
 
-pub use crypt::{Closed, EncryptionKey, EncryptionKeyError, EncryptionSecret, Recipient, SLOT, Slot, encrypt};
+pub use crypt::{
+    Closed, EncryptionKey, EncryptionKeyError, EncryptionSecret, Recipient, SLOT, Slot, encrypt, read as read_decrypted,
+};
 pub use glob::glob;
 pub use header::{Header, Kind, Links, VERSION};
 pub use hop::{AMONG, Attestation, Hop, attest};

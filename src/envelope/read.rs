@@ -73,9 +73,17 @@ impl Message {
     /// is a bare event.
     pub fn read(text: &[u8]) -> Result<Message, Unreadable> {
         let text = std::str::from_utf8(text).map_err(|e| Unreadable::Utf8(e.valid_up_to()))?;
-        let members = json::members(text)?.ok_or(Unreadable::NoObject)?;
-        let has = |name: &str| members.iter().any(|(key, _)| key == name);
-        if has("meta") || (has("format") && has("payload")) { iep04(&members) } else { bare(members) }
+        match json::members(text) {
+            // A value of an event may be as deep as that, and stands deeper in an IEP04 message.
+            Err(error) if error.what == json::TOO_DEEP => {
+                let members = json::outer_members(text)?.filter(|members| is_iep04(members));
+                members.map_or(Err(error.into()), |members| iep04(&members))
+            }
+            members => {
+                let members = members?.ok_or(Unreadable::NoObject)?;
+                if is_iep04(&members) { iep04(&members) } else { bare(members) }
+            }
+        }
     }
 
     /// The header of this message when `origin` seals it: with the message's own id, or else `id`.
@@ -133,6 +141,11 @@ impl Message {
         self.tlp = self.tlp.max(exact);
         Ok(())
     }
+}
+
+fn is_iep04(members: &[Member<'_>]) -> bool {
+    let has = |name: &str| members.iter().any(|(key, _)| key == name);
+    has("meta") || (has("format") && has("payload"))
 }
 
 fn bare(members: Vec<Member<'_>>) -> Result<Message, Unreadable> {

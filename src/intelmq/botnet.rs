@@ -48,7 +48,8 @@ impl Botnet {
         Botnet::parse(&text)
     }
 
-    fn parse(text: &str) -> Result<Botnet, String> {
+    /// Reads the text of a `runtime.yaml`.
+    pub fn parse(text: &str) -> Result<Botnet, String> {
         let sections: BTreeMap<String, Section> = serde_saphyr::from_str(text)
             .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
         let mut botnet = Botnet::default();

@@ -18,7 +18,7 @@ mod opened;
 mod recall;
 mod redis;
 mod secrecy;
-mod tcp;
+pub mod tcp;
 mod told;
 mod trouble;
 

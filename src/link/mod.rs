@@ -33,7 +33,7 @@ pub use claims::{Claimed, Claims, LinkId};
 pub use frame::{Answer, Batch, Beat, Bodies, Done, Frame, FrameError, From, Hello, Mode, Offer, Want, decode_length};
 pub use given::{Given, Told};
 pub use outgoing::Outgoing;
-pub use packing::pack;
+pub use packing::{pack, unpack};
 pub use pull::{Known, Pull, Standing, Submission};
 pub use push::Push;
 pub use rate::Allowance;

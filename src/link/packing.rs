@@ -86,7 +86,7 @@ pub fn pack(bodies: &[(u16, Bytes)]) -> Vec<u8> {
 }
 
 /// The reverse of [`pack`], into at most `most` bytes. The envelopes share one allocation.
-pub(super) fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, FrameError> {
+pub fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, FrameError> {
     if packed.is_empty() {
         return Ok(Vec::new());
     }

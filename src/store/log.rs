@@ -120,7 +120,8 @@ impl Head {
     }
 }
 
-fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
+/// The entries of a stored chunk, the first of which has this number.
+pub fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
     let (head, packed) = Head::decode(chunk)?;
     // Our own bound, so that a damaged head cannot ask for any amount of memory.
     let size = (head.raw as usize).min(pieces::LARGEST + CHUNK_BYTES);
@@ -129,7 +130,9 @@ fn decode(first: u64, chunk: &[u8]) -> Result<Vec<Arc<Entry>>, StoreError> {
         .map_err(|error| StoreError::damaged(format!("the chunk of the log at {first}: {error}")))?;
     let mut raw = Bytes::from(raw);
     let mut entries = Vec::new();
-    for seq in first..first + u64::from(head.count) {
+    let end = first.checked_add(head.count.into());
+    let end = end.ok_or_else(|| StoreError::damaged(format!("the chunk of the log at {first} counts too far")))?;
+    for seq in first..end {
         let entry = split_entry(seq, &mut raw)
             .ok_or_else(|| StoreError::damaged(format!("the chunk of the log at {first} ends too early")))??;
         entries.push(Arc::new(entry));

@@ -38,7 +38,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::error::{OpenError, StoreError};
-pub use self::journal::{Fate, IdNote, Note, Outcome, Part, Reader, short};
+pub use self::journal::{Fate, IdNote, Note, Outcome, Part, Reader, decode_chunk as decode_journal_chunk, short};
+pub use self::log::decode as decode_log_chunk;
 pub use self::retention::Expired;
 
 use self::lock::Lock;

@@ -150,7 +150,8 @@ impl StoredKey {
         }
     }
 
-    fn of_text(place: String, text: &[u8]) -> Result<StoredKey, KeyFileError> {
+    /// Takes the text of a key file; `place` is where it was, for errors.
+    pub fn of_text(place: String, text: &[u8]) -> Result<StoredKey, KeyFileError> {
         let Some(text) = text::read(text) else { return Err(KeyFileError::Content(place)) };
         let content = match text.body {
             text::Body::Seed(seed) => {

@@ -285,8 +285,9 @@ impl Recipient {
     }
 }
 
-/// The same checks as of every envelope: an origin may encrypt what it could not send in the open.
-fn read(outer: &Envelope, inner: &[u8], bounds: &Bounds) -> Result<Envelope, Malformed> {
+/// The envelope with what was encrypted in it, taken off its padding. The same checks as of every envelope: an origin may
+/// encrypt what it could not send in the open.
+pub fn read(outer: &Envelope, inner: &[u8], bounds: &Bounds) -> Result<Envelope, Malformed> {
     let read: Inner<'_> = serde_cbor::from_slice(inner)?;
     // Encoding plain data into memory cannot fail.
     if serde_cbor::to_vec(&read).expect("fields are plain data") != inner {

@@ -21,6 +21,8 @@ use super::frame::{Broken, Framing, Partial};
 const READ: usize = 64 << 10;
 /// Bytes of frames that one connection may hold, beside the one that is under way.
 const HELD: usize = 256 << 10;
+/// What a frame takes beside its text: a connection of frames with a byte each holds no more than another.
+const FRAME: usize = size_of::<Bytes>();
 /// A frame that has begun must be whole after this long.
 const HALF: Duration = Duration::from_secs(60);
 /// A sender that leaves its answers unread for this long does not wait for any (`counterpart_is_intelmq: false`), and
@@ -175,7 +177,7 @@ impl Connection {
 
     fn frames_of(&mut self, framing: &Framing, most: usize, now: Instant) -> Result<(), Broken> {
         while let Some(frame) = self.partial.next(framing, most)? {
-            self.held += frame.len();
+            self.held += FRAME + frame.len();
             self.frames.push_back(frame);
             self.active = now;
             self.half = None;
@@ -238,7 +240,7 @@ impl Connection {
     /// What is in the batch is durable: its sender may know.
     pub(super) fn committed(&mut self, now: Instant) {
         for frame in self.frames.drain(..self.taken) {
-            self.held -= frame.len();
+            self.held -= FRAME + frame.len();
             self.owed += OK.len();
         }
         self.taken = 0;

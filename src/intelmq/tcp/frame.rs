@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// How texts are told apart in a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// A length before each.
     Length,
     /// A separator after each: the `separator` of IntelMQ's TCP output. Never empty.
@@ -15,7 +15,7 @@ pub(super) enum Framing {
 
 /// Why a stream cannot go on: what its sender does, and what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub enum Broken {
     /// A text of this length, or with no end up to there,
     TooLong(u64),
     /// where a length was expected, text,
@@ -50,15 +50,16 @@ pub(super) const LENGTH: usize = 4;
 
 /// What came and is no whole frame yet.
 #[derive(Debug, Default)]
-pub(super) struct Partial {
-    pub(super) buffer: BytesMut,
+pub struct Partial {
+    /// What comes is appended here.
+    pub buffer: BytesMut,
     /// Up to here there is no separator.
     looked: usize,
 }
 
 impl Partial {
     /// The next whole frame, of `most` bytes at most. `None`: more must come.
-    pub(super) fn next(&mut self, framing: &Framing, most: usize) -> Result<Option<Bytes>, Broken> {
+    pub fn next(&mut self, framing: &Framing, most: usize) -> Result<Option<Bytes>, Broken> {
         match framing {
             Framing::Length => self.by_length(most),
             Framing::Separator(separator) => self.by_separator(separator, most),

@@ -16,6 +16,7 @@ mod frame;
 mod sink;
 mod source;
 
+pub use frame::{Broken, Framing, Partial};
 pub use sink::TcpSink;
 pub use source::TcpSource;
 

@@ -171,7 +171,7 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 /// What a chunk holds, in order; `None`: it is no chunk.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Vec<Note>, Vec<IdNote>)> {
+pub fn decode(bytes: &[u8]) -> Option<(Vec<Note>, Vec<IdNote>)> {
     let mut input = Input { bytes, next: 0, at: 0 };
     let (mut readers, mut rules, mut fates) = (Vec::new(), Vec::new(), Vec::new());
     let (mut notes, mut by_id) = (Vec::new(), Vec::new());

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use self::codec::decode as decode_chunk;
+
 use self::codec::Chunk;
 use self::ids::Ids;
 use super::log::Compressor;
