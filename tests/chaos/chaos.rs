@@ -1,0 +1,415 @@
+//! The ten nodes, and the time in which things fail.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha20Rng;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::clock::{self, Faketime};
+use super::faults::{Fault, Faults, Kind, Part, Targets};
+use super::ground::{Ground, LISTEN};
+use super::relay::{PATIENCE, wait_until};
+use super::site::{Life, Site};
+use super::vitals::{Memory, Vitals};
+
+pub const NODES: usize = 10;
+/// Beside the ring that goes through all of them.
+const CHORDS: usize = 7;
+/// Never killed, so that what leaks can gather.
+const ELDERS: usize = 3;
+const CLOCKS: usize = 4;
+const DISKS: usize = 3;
+const DISK: u64 = 224 << 20;
+/// What a node leaves free.
+const RESERVE: u64 = 64 << 20;
+const TICK: Duration = Duration::from_millis(100);
+const SAMPLE: Duration = Duration::from_secs(1);
+/// For everything to arrive after all is mended.
+const HEALED: Duration = Duration::from_secs(120);
+
+/// Everything of a run.
+pub struct Chaos {
+    // Dropped in this order: what runs in a space goes before the space.
+    pub sites: Vec<Site>,
+    ground: Ground,
+    pub rng: ChaCha20Rng,
+    pub faults: Faults,
+    /// The one whose clock may be wrong by a day.
+    pub wrong: usize,
+    /// When it was behind, by the right clock.
+    pub behind: Vec<(u64, u64)>,
+    pub elders: Vec<usize>,
+    /// Before anything failed.
+    pub before: Vec<(Vitals, usize)>,
+    pub memory: Vec<Memory>,
+    pub starts: Vec<usize>,
+    /// How often a node ended by itself, on a disk without a byte.
+    pub gave_up: usize,
+    pub healed: Duration,
+}
+
+impl Chaos {
+    /// Nodes in a random network, none of which is needed for the others to reach each other.
+    pub fn new(mut rng: ChaCha20Rng) -> Chaos {
+        let cables = cables(&mut rng);
+        let sites: Vec<_> = (0..NODES).map(Site::new).collect();
+        let ground = ground(&sites, &cables);
+        let faketime = Faketime::find().inspect_err(|why| println!("SKIPPED, wrong clocks: {why}")).ok();
+        let mut order: Vec<usize> = (0..NODES).collect();
+        order.shuffle(&mut rng);
+        let (elders, killed) = order.split_at(ELDERS);
+        let disks = &killed[..DISKS];
+        let clocks = &order[NODES - CLOCKS..];
+        let mut targets = Targets::from_iter(Kind::ALL.map(|kind| (kind, Vec::new())));
+        let all = || (0..NODES).collect::<Vec<_>>();
+        let each_cable = || (0..cables.len()).collect::<Vec<_>>();
+        targets.insert(Kind::LinkDown, each_cable());
+        targets.insert(Kind::LinkSilent, each_cable());
+        targets.insert(Kind::Kill, killed.to_vec());
+        targets.insert(Kind::Freeze, all());
+        targets.insert(Kind::RedisKill, all());
+        targets.insert(Kind::RedisFreeze, all());
+        if ground.slows {
+            targets.insert(Kind::LinkSlow, each_cable());
+        } else {
+            println!("SKIPPED, slow links: the kernel has no netem");
+        }
+        if faketime.is_some() {
+            targets.insert(Kind::ClockWithin, clocks.to_vec());
+            targets.insert(Kind::ClockBeyond, vec![clocks[0]]);
+        }
+        let mut chaos = Chaos {
+            sites,
+            ground,
+            rng,
+            faults: Faults::new(Targets::new()),
+            wrong: clocks[0],
+            behind: Vec::new(),
+            elders: elders.to_vec(),
+            before: Vec::new(),
+            memory: vec![Memory::default(); NODES],
+            starts: vec![0; NODES],
+            gave_up: 0,
+            healed: Duration::ZERO,
+        };
+        for node in disks {
+            match chaos.ground.small_disk(*node, &chaos.sites[*node].relay.path("data"), DISK) {
+                Ok(()) => [Kind::DiskFull, Kind::DiskBrim].iter().for_each(|kind| targets.get_mut(kind).unwrap().push(*node)),
+                Err(why) => println!("SKIPPED, full disks: {why}"),
+            }
+        }
+        chaos.faults = Faults::new(targets);
+        for node in 0..NODES {
+            let around = chaos.ground.around(node, &chaos.sites[node].relay.path(""));
+            let faketime = faketime.as_ref().filter(|_| clocks.contains(&node));
+            let file = chaos.sites[node].relay.path("clock");
+            let relay = &mut chaos.sites[node].relay;
+            relay.around = around;
+            relay.around_run = faketime.map_or(Vec::new(), |faketime| faketime.around(&file));
+            chaos.configure(node);
+        }
+        chaos
+    }
+
+    fn configure(&self, node: usize) {
+        let relay = &self.sites[node].relay;
+        let listen = if self.ground.has_spaces() { LISTEN } else { &relay.address };
+        let net = "dial_min_seconds = 0.1\ndial_max_seconds = 1.0\nping_seconds = 1.5\nanswer_seconds = 10.0";
+        relay.configure(&format!(
+            "[node]\nname = \"{}\"\n[net]\nlisten = [\"{listen}\"]\n{net}\n[store]\ncache_bytes = \"16 MiB\"",
+            relay.name
+        ));
+        self.sites[node].open_doors();
+        let peers = self.ground.peers(node);
+        for (peer, address) in &peers {
+            let peer = &self.sites[*peer].relay;
+            let give = format!("addresses = [\"{address}\"]\ngive = \"community\"");
+            relay.and(&format!("[[peer]]\nname = \"{}\"\nkey = \"{}\"\n{give}", peer.name, peer.key));
+        }
+        let known: BTreeSet<usize> = peers.iter().map(|(peer, _)| *peer).chain([node]).collect();
+        for origin in (0..NODES).filter(|origin| !known.contains(origin)) {
+            relay.knows(&self.sites[origin].relay);
+        }
+    }
+
+    /// Starts all, and lets some events pass; what the processes hold then is what they are to hold in the end.
+    pub fn start(&mut self) {
+        for node in 0..NODES {
+            self.launch(node);
+        }
+        wait_until("all run", || {
+            self.supervise();
+            self.sites.iter().all(|site| matches!(site.life, Life::Running))
+        });
+        for site in &mut self.sites {
+            site.push(20);
+        }
+        self.await_quiet();
+        self.before = self.vitals();
+        println!("all run, and are linked; {} cables", self.ground.cables());
+    }
+
+    /// Lets things fail for so long, while events pass.
+    pub fn rage(&mut self, time: Duration) {
+        let (begun, mut sampled, mut said) = (Instant::now(), Instant::now(), Instant::now());
+        while begun.elapsed() < time {
+            let tick = Instant::now();
+            for fault in self.faults.over(tick, false) {
+                self.mend(fault);
+            }
+            if let Some(fault) = self.faults.deal(&mut self.rng, tick) {
+                self.hit(fault);
+            }
+            self.supervise();
+            self.pass_events();
+            if sampled.elapsed() >= SAMPLE {
+                sampled = Instant::now();
+                self.sample();
+            }
+            if said.elapsed() >= Duration::from_secs(30) {
+                said = Instant::now();
+                self.say(begun.elapsed());
+            }
+            std::thread::sleep(TICK.saturating_sub(tick.elapsed()));
+        }
+    }
+
+    /// Mends all, and waits until everything has arrived.
+    pub fn settle(&mut self) {
+        let begun = Instant::now();
+        for fault in self.faults.over(begun, true) {
+            self.mend(fault);
+        }
+        self.await_quiet();
+        self.healed = begun.elapsed();
+    }
+
+    /// Some events into some nodes, and what has come out is taken; not where Redis is away.
+    fn pass_events(&mut self) {
+        let reachable: Vec<usize> = (0..NODES).filter(|node| self.faults.at(Part::Redis, *node).is_none()).collect();
+        let Some(from) = reachable.get(self.rng.random_range(0..NODES)) else { return };
+        let burst = self.rng.random_bool(0.01);
+        let count = if burst { 100 } else { self.rng.random_range(1..=4) };
+        self.sites[*from].push(count);
+        for _ in 0..3 {
+            if let Some(node) = reachable.get(self.rng.random_range(0..NODES)) {
+                self.sites[*node].collect();
+            }
+        }
+    }
+
+    fn hit(&mut self, fault: Fault) {
+        let Fault { kind, at, seconds, .. } = fault;
+        if let Some(how) = fault.how {
+            return self.ground.break_cable(at, how, true);
+        }
+        let site = &mut self.sites[at];
+        match kind {
+            Kind::Kill => self.kill(at),
+            Kind::Freeze if matches!(site.life, Life::Down) => {}
+            Kind::Freeze => site.relay.signal(Signal::STOP),
+            Kind::RedisKill => site.redis.kill(),
+            Kind::RedisFreeze => site.redis.freeze(),
+            Kind::DiskFull | Kind::DiskBrim => self.fill(at, if kind == Kind::DiskBrim { 0 } else { RESERVE / 2 }),
+            _ => {
+                clock::set(&site.relay.path("clock"), seconds);
+                if kind == Kind::ClockBeyond && seconds < 0 {
+                    self.behind.push((clock::now(), u64::MAX));
+                }
+            }
+        }
+    }
+
+    fn mend(&mut self, fault: Fault) {
+        let Fault { kind, at, .. } = fault;
+        if let Some(how) = fault.how {
+            return self.ground.break_cable(at, how, false);
+        }
+        let site = &mut self.sites[at];
+        match kind {
+            Kind::Kill => self.launch(at),
+            Kind::Freeze if matches!(site.life, Life::Down) => {}
+            Kind::Freeze => site.relay.signal(Signal::CONT),
+            Kind::RedisKill => site.redis.start_again(),
+            Kind::RedisFreeze => site.redis.thaw(),
+            Kind::DiskFull | Kind::DiskBrim => fs::remove_file(self.filler(at)).unwrap(),
+            _ => {
+                clock::set(&site.relay.path("clock"), 0);
+                if let Some((_, until)) = self.behind.last_mut().filter(|_| kind == Kind::ClockBeyond) {
+                    // The file is read every second.
+                    *until = (*until).min(clock::now() + 2);
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, node: usize) {
+        let site = &mut self.sites[node];
+        if matches!(site.life, Life::Down) {
+            site.relay.launch();
+            site.life = Life::Starting(Instant::now());
+            self.starts[node] += 1;
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        let site = &mut self.sites[node];
+        if !matches!(site.life, Life::Down) {
+            let process = site.relay.pid();
+            site.relay.kill9();
+            site.life = Life::Down;
+            clock::forget(&self.ground.seen(node, "/dev/shm".as_ref()), process);
+        }
+    }
+
+    /// A node that ends by itself has failed, unless its disk has not a byte left: it says so then, and is started again
+    /// when there is room.
+    fn supervise(&mut self) {
+        for node in 0..NODES {
+            let brim = self.faults.at(Part::Disk, node).is_some_and(|fault| fault.kind == Kind::DiskBrim);
+            let killed = self.faults.at(Part::Process, node).is_some_and(|fault| fault.kind == Kind::Kill);
+            let site = &mut self.sites[node];
+            match site.life {
+                Life::Down if !brim && !killed => self.launch(node),
+                Life::Down => {}
+                Life::Starting(_) | Life::Running if site.relay.has_ended() => {
+                    assert!(brim, "{} ended by itself", site.relay.name);
+                    println!("{} gave up on a disk without a byte:\n{}", site.relay.name, last(&site.relay.log_text()));
+                    self.gave_up += 1;
+                    self.kill(node);
+                }
+                Life::Starting(_) if site.relay.logged("running").is_some() => site.life = Life::Running,
+                Life::Starting(since) => {
+                    let frozen = self.faults.at(Part::Process, node).is_some();
+                    assert!(frozen || since.elapsed() < PATIENCE, "{} does not start", site.relay.name);
+                }
+                Life::Running => {}
+            }
+        }
+    }
+
+    fn filler(&self, node: usize) -> PathBuf {
+        self.ground.seen(node, &self.sites[node].relay.path("data/filler"))
+    }
+
+    /// Leaves so many bytes free on a node's disk.
+    fn fill(&self, node: usize, leave: u64) {
+        let filler = self.filler(node);
+        let stat = rustix::fs::statvfs(filler.parent().unwrap()).unwrap();
+        let free = stat.f_bavail * stat.f_frsize;
+        let file = fs::File::create(&filler).unwrap();
+        let take = free.saturating_sub(leave);
+        // To the brim: what the node writes meanwhile may leave less than that.
+        if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, take).is_err() {
+            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, take.saturating_sub(1 << 20));
+        }
+    }
+
+    fn sample(&mut self) {
+        for (site, memory) in self.sites.iter().zip(&mut self.memory) {
+            if !matches!(site.life, Life::Down) {
+                memory.add(site.relay.pid());
+            }
+        }
+    }
+
+    fn say(&self, elapsed: Duration) {
+        let [pushed, got] = self.counts();
+        println!("{:>5} s: {pushed} events put in, {got} came out, {} faults hold", elapsed.as_secs(), self.faults.holding.len());
+    }
+
+    /// Events put in, and those that came out, over all nodes.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.sites.iter().map(|site| site.numbers().len()).sum(), self.sites.iter().map(Site::got_all).sum()]
+    }
+
+    /// What every process holds, and its tasks.
+    pub fn vitals(&self) -> Vec<(Vitals, usize)> {
+        let tasks = |site: &Site| site.relay.status()["tasks"].as_u64().unwrap() as usize;
+        self.sites.iter().map(|site| (Vitals::of(site.relay.pid()).unwrap(), tasks(site))).collect()
+    }
+
+    /// Waits until every link stands and nothing is under way.
+    fn await_quiet(&mut self) {
+        let begun = Instant::now();
+        let mut last = None;
+        loop {
+            self.supervise();
+            let busy = self.busy();
+            let counts = self.counts();
+            // Twice, and nothing came in between.
+            if busy.is_none() && last == Some(counts) {
+                return;
+            }
+            last = busy.is_none().then_some(counts);
+            if begun.elapsed() > HEALED {
+                panic!("not settled after {HEALED:?}: {busy:?}, {counts:?}");
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Somebody who is not done, and with what.
+    fn busy(&mut self) -> Option<String> {
+        for site in &mut self.sites {
+            let name = site.relay.name.clone();
+            if !matches!(site.life, Life::Running) {
+                return Some(format!("{name} does not run yet"));
+            }
+            if !site.collect() || !site.is_empty() {
+                return Some(format!("the queues of {name}"));
+            }
+        }
+        for site in &self.sites {
+            let name = &site.relay.name;
+            let status = site.relay.status();
+            let peers = status["peers"].as_object().unwrap();
+            let done = |peer: &Value| {
+                peer["linked"] == true && peer["behind"] == 0 && peer["unanswered"] == 0 && peer["taking"] == false
+            };
+            if let Some((peer, state)) = peers.iter().find(|(_, peer)| !done(peer)) {
+                return Some(format!("{name} with {peer}: {state}"));
+            }
+            let head = &status["head"];
+            if let Some(sink) = status["sinks"].as_object().unwrap().values().find(|sink| sink["seq"] != *head) {
+                return Some(format!("{name} delivers: head {head}, {sink}"));
+            }
+        }
+        None
+    }
+}
+
+/// A ring through all in random order, and chords: whoever is away, the others are connected.
+fn cables(rng: &mut ChaCha20Rng) -> Vec<(usize, usize)> {
+    let mut order: Vec<usize> = (0..NODES).collect();
+    order.shuffle(rng);
+    let ordered = |a: usize, b: usize| (a.min(b), a.max(b));
+    let mut cables: BTreeSet<_> = (0..NODES).map(|at| ordered(order[at], order[(at + 1) % NODES])).collect();
+    while cables.len() < NODES + CHORDS {
+        let (a, b) = (rng.random_range(0..NODES), rng.random_range(0..NODES));
+        if a != b {
+            cables.insert(ordered(a, b));
+        }
+    }
+    cables.into_iter().collect()
+}
+
+fn ground(sites: &[Site], cables: &[(usize, usize)]) -> Ground {
+    let wanted = std::env::var("INTELMQ_RELAY_CHAOS_NET").unwrap_or_default();
+    let spaces = if wanted == "loopback" { Err("not wanted".into()) } else { Ground::spaces(NODES, cables) };
+    spaces.unwrap_or_else(|why| {
+        println!("SKIPPED, namespaces: {why}; on the loopback network instead");
+        let addresses: Vec<_> = sites.iter().map(|site| site.relay.address.clone()).collect();
+        Ground::loopback(&addresses, cables)
+    })
+}
+
+fn last(text: &str) -> &str {
+    text.lines().next_back().unwrap_or_default()
+}

@@ -1,0 +1,226 @@
+//! What came of it: exactly once everywhere, explained, and nothing leaked.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rand::RngExt;
+use serde_json::Value;
+
+use super::chaos::{Chaos, NODES};
+use super::clock;
+use super::relay::wait_until;
+use super::site::{EACH, Site, number_of, text_after};
+
+/// Events whose way is explained at every node.
+const EXPLAINED: usize = 4;
+/// What may be open or running beside what was there before: connections that are about to end, threads for files.
+const MORE: usize = 6;
+/// A node's memory may have grown by so much, in KiB: pages of the store until its cache is full, and what allocators keep.
+const GROWN: usize = 48 << 10;
+/// Of a long run: between its third fifth and its end, in KiB.
+const GROWS: usize = 12 << 10;
+/// Seconds from which on a run is long enough for a trend.
+const TREND: usize = 200;
+
+/// An entry of a node's log.
+struct Entry {
+    id: String,
+    /// Sealed so many seconds after 1970, by its origin's clock.
+    sealed: u64,
+}
+
+impl Chaos {
+    /// Fails unless all is as it must be; says what was seen.
+    pub fn judge(&mut self) {
+        let logs: Vec<HashMap<usize, Entry>> = self.sites.iter().map(log).collect();
+        let ahead = self.ahead(&logs[self.wrong]);
+        let missed = self.missed(&logs);
+        self.exactly_once(&logs, &ahead, &missed);
+        self.explained(&logs, &ahead, &missed);
+        self.nothing_leaked();
+        self.say_all(ahead.len(), missed.len());
+        for site in &self.sites {
+            let log = site.relay.log_text();
+            assert!(!log.contains("panicked"), "{}:\n{log}", site.relay.name);
+        }
+    }
+
+    /// What the node with the wrong clock sealed a day ahead: nobody else takes it.
+    fn ahead(&self, log: &HashMap<usize, Entry>) -> Vec<usize> {
+        let now = clock::now();
+        let own = log.iter().filter(|(number, _)| *number / EACH == self.wrong);
+        own.filter(|(_, entry)| entry.sealed > now + 3_600).map(|(number, _)| *number).collect()
+    }
+
+    /// What that node refused while its clock was a day behind.
+    fn missed(&self, logs: &[HashMap<usize, Entry>]) -> Vec<usize> {
+        let Some((_, until)) = self.behind.last() else { return Vec::new() };
+        let others = self.sites.iter().enumerate().filter(|(node, _)| *node != self.wrong);
+        let numbers = others.flat_map(|(_, site)| site.numbers());
+        let missing = numbers.filter(|number| !logs[self.wrong].contains_key(number));
+        let tolerance = 300;
+        let before = |number: &usize| logs[number / EACH].get(number).is_some_and(|e| e.sealed <= until + tolerance);
+        missing.filter(before).collect()
+    }
+
+    /// In every log and every Redis, but for what was refused for a clock.
+    fn exactly_once(&self, logs: &[HashMap<usize, Entry>], ahead: &[usize], missed: &[usize]) {
+        let (mut wrong, mut count) = (Vec::new(), 0);
+        for (node, site) in self.sites.iter().enumerate() {
+            for (origin, from) in self.sites.iter().enumerate() {
+                for number in from.numbers() {
+                    let refused = node != origin && ahead.contains(&number);
+                    let excused = node == self.wrong && missed.contains(&number);
+                    let expected = usize::from(!refused && !excused);
+                    let logged = usize::from(logs[node].contains_key(&number));
+                    let out = site.got(number) as usize;
+                    let expected_out = if node == origin { 0 } else { expected };
+                    count += expected_out;
+                    if (logged, out) != (expected, expected_out) {
+                        wrong.push(format!("{}: {number}: {logged} in the log, {out} came out", site.relay.name));
+                    }
+                }
+            }
+            assert!(site.redis.length("bot-queue") == 0);
+        }
+        assert!(wrong.is_empty(), "{} are not once where they should be: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+        assert_eq!(count, self.counts()[1]);
+    }
+
+    /// `why` has a word for every reader, and none waits.
+    fn explained(&mut self, logs: &[HashMap<usize, Entry>], ahead: &[usize], missed: &[usize]) {
+        for _ in 0..EXPLAINED {
+            let origin = self.rng.random_range(0..NODES);
+            let numbers = self.sites[origin].numbers();
+            let number = self.rng.random_range(numbers);
+            if ahead.contains(&number) || missed.contains(&number) {
+                continue;
+            }
+            let id = &logs[origin][&number].id;
+            for (node, site) in self.sites.iter().enumerate() {
+                let fates = fates(site, id);
+                let text = format!("{}: {number}: {fates:?}", site.relay.name);
+                assert!(fates.len() > 1 && fates.iter().all(|fate| self.is_well(fate, node)), "{text}");
+                let door = fates.iter().find(|fate| fate["reader"] == "door").expect(&text);
+                let expected = if node == origin { "not-for-it" } else { "delivered" };
+                assert!(door["fate"] == expected || door["fate"] == "not-recorded", "{text}");
+            }
+        }
+        self.refusals_explained(logs, ahead, "given");
+        self.refusals_explained(logs, missed, "refused");
+    }
+
+    /// What a wrong clock has kept from others, or them from it, has that for a reason.
+    fn refusals_explained(&self, logs: &[HashMap<usize, Entry>], numbers: &[usize], fate: &str) {
+        let mut said = numbers.is_empty();
+        for number in numbers.iter().step_by(numbers.len() / 20 + 1) {
+            let fates = fates(&self.sites[self.wrong], &logs[number / EACH][number].id);
+            let fits = |told: &&Value| told["fate"] == fate && told["verdict"] == "from-the-future";
+            said |= fates.iter().any(|told| fits(&told));
+            // A crash loses the last second of such words.
+            let others = ["withheld", "not-for-it", "not-recorded"];
+            let fine = fates.iter().all(|told| fits(&told) || others.contains(&told["fate"].as_str().unwrap()));
+            assert!(fine, "{number}: {fates:?}");
+        }
+        assert!(said, "nobody knows why {numbers:?} did not pass");
+    }
+
+    /// Of an event that everybody has.
+    fn is_well(&self, fate: &Value, node: usize) -> bool {
+        let verdict = fate["verdict"].as_str().unwrap_or_default();
+        match fate["fate"].as_str().unwrap() {
+            "had" | "withheld" | "delivered" | "not-for-it" | "not-recorded" => true,
+            // A link may have ended before the answer; and one with a wrong clock refuses, and may take it later.
+            "given" => matches!(verdict, "accepted" | "duplicate" | "" | "from-the-future"),
+            "refused" => node == self.wrong && verdict == "from-the-future",
+            _ => false,
+        }
+    }
+
+    /// As many descriptors, threads and tasks as before, and not ever more memory.
+    fn nothing_leaked(&mut self) {
+        let now = |chaos: &Chaos| chaos.vitals().into_iter().map(|(v, tasks)| [v.descriptors, v.threads, tasks]);
+        let before: Vec<_> = self.before.iter().map(|(v, tasks)| [v.descriptors, v.threads, *tasks]).collect();
+        let mut last = Vec::new();
+        wait_until("descriptors, threads and tasks are as many as before", || {
+            last = now(self).collect::<Vec<_>>();
+            let fine = before.iter().zip(&last).all(|(before, now)| before.iter().zip(now).all(|(b, n)| *n <= b + MORE));
+            if !fine {
+                println!("before {before:?}, now {last:?}");
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+            fine
+        });
+        for node in 0..NODES {
+            let (before, now) = (self.before[node].0.memory, self.vitals()[node].0.memory);
+            assert!(now <= before + GROWN, "cert-{node}: {before} KiB before, {now} KiB now");
+        }
+        for node in &self.elders {
+            let memory = &self.memory[*node];
+            if memory.samples.len() >= TREND {
+                let (middle, end) = (memory.median(40..60), memory.median(90..100));
+                assert!(end <= middle + GROWS, "cert-{node}: {middle} KiB in the middle, {end} at the end: {memory:?}");
+            }
+        }
+    }
+
+    fn say_all(&self, ahead: usize, missed: usize) {
+        println!("\n{:<26}{:>6}{:>10}", "fault", "times", "seconds");
+        for (kind, (count, time)) in &self.faults.were {
+            println!("{kind:<26}{count:>6}{:>10.1}", time.as_secs_f64());
+        }
+        let after = self.vitals();
+        println!("\n{:<10}{:>8}{:>10}{:>10}   before → after", "node", "starts", "put in", "came out");
+        for (node, site) in self.sites.iter().enumerate() {
+            let (pushed, got, starts) = (site.numbers().len(), site.got_all(), self.starts[node]);
+            let ((b, before), (a, after)) = (&self.before[node], &after[node]);
+            let trend = ["", ", never killed"][usize::from(self.elders.contains(&node))];
+            println!(
+                "{:<10}{starts:>8}{pushed:>10}{got:>10}   {b}, {before} tasks → {a}, {after} tasks{trend}",
+                site.relay.name
+            );
+        }
+        for node in &self.elders {
+            let memory = &self.memory[*node];
+            let parts: Vec<_> = (0..10).map(|tenth| memory.median(tenth * 10..tenth * 10 + 10) >> 10).collect();
+            println!("memory of cert-{node} by tenths of the time, MiB: {parts:?}");
+        }
+        let [pushed, got] = self.counts();
+        println!(
+            "{pushed} events put in, {got} came out, each once at each of the others, {:.1} s after all was mended; {ahead} that \
+             were sealed a day ahead were refused by all, {missed} by cert-{} while its clock was a day behind; nodes gave \
+             up on a disk without a byte {} times",
+            self.healed.as_secs_f64(),
+            self.wrong,
+            self.gave_up
+        );
+        let words: BTreeMap<String, usize> = self.sites.iter().flat_map(complaints).fold(BTreeMap::new(), |mut all, word| {
+            *all.entry(word).or_default() += 1;
+            all
+        });
+        println!("errors in the logs since the last starts: {words:#?}");
+    }
+}
+
+/// What a node's log has; nothing twice.
+fn log(site: &Site) -> HashMap<usize, Entry> {
+    let mut entries = HashMap::new();
+    for line in site.relay.expect(0, &["export", "--shape", "extra"]).lines() {
+        let number = number_of(line).unwrap_or_else(|| panic!("{}: {line}", site.relay.name));
+        let id = text_after(line, "\"extra.relay.uuid\":").unwrap().to_owned();
+        let time: jiff::Timestamp = text_after(line, "\"extra.relay.time\":").unwrap().parse().unwrap();
+        let entry = Entry { id, sealed: time.as_second().try_into().unwrap() };
+        assert!(entries.insert(number, entry).is_none(), "{}: {number} is twice in the log", site.relay.name);
+    }
+    entries
+}
+
+fn fates(site: &Site, id: &str) -> Vec<Value> {
+    let output = site.relay.command(&["why", "--json", id]);
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn complaints(site: &Site) -> Vec<String> {
+    let log = site.relay.log_text();
+    let errors = log.lines().filter(|line| line.contains("\"ERROR\""));
+    errors.map(|line| text_after(line, "\"message\":").unwrap_or(line).to_owned()).collect()
+}
