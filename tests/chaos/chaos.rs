@@ -70,6 +70,7 @@ impl Chaos {
         let all = || (0..NODES).collect::<Vec<_>>();
         let each_cable = || (0..cables.len()).collect::<Vec<_>>();
         targets.insert(Kind::LinkDown, each_cable());
+        targets.insert(Kind::LinkFlaps, each_cable());
         targets.insert(Kind::LinkSilent, each_cable());
         targets.insert(Kind::Kill, killed.to_vec());
         targets.insert(Kind::Freeze, all());
@@ -152,7 +153,7 @@ impl Chaos {
         }
         self.await_quiet();
         self.before = self.vitals();
-        println!("all run, and are linked; {} cables", self.ground.cables());
+        println!("all run, and are linked by {} cables", self.ground.cables());
     }
 
     /// Lets things fail for so long, while events pass.
@@ -166,6 +167,7 @@ impl Chaos {
             if let Some(fault) = self.faults.deal(&mut self.rng, tick) {
                 self.hit(fault);
             }
+            self.flap();
             self.supervise();
             self.pass_events();
             if sampled.elapsed() >= SAMPLE {
@@ -197,9 +199,22 @@ impl Chaos {
         let burst = self.rng.random_bool(0.01);
         let count = if burst { 100 } else { self.rng.random_range(1..=4) };
         self.sites[*from].push(count);
+        let beyond = self.faults.at(Part::Clock, self.wrong).is_some_and(|fault| fault.kind == Kind::ClockBeyond);
+        if beyond && reachable.contains(&self.wrong) {
+            self.sites[self.wrong].push(1);
+        }
         for _ in 0..3 {
             if let Some(node) = reachable.get(self.rng.random_range(0..NODES)) {
                 self.sites[*node].collect();
+            }
+        }
+    }
+
+    /// Links that come and go.
+    fn flap(&mut self) {
+        for fault in self.faults.holding.iter().filter(|fault| fault.kind == Kind::LinkFlaps) {
+            if self.rng.random_bool(0.3) {
+                self.ground.break_cable(fault.at, fault.how.unwrap(), self.rng.random_bool(0.5));
             }
         }
     }
@@ -382,6 +397,12 @@ impl Chaos {
             }
         }
         None
+    }
+}
+
+impl Drop for Chaos {
+    fn drop(&mut self) {
+        (0..NODES).for_each(|node| self.kill(node));
     }
 }
 

@@ -13,6 +13,7 @@ use super::ground::Break;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     LinkDown,
+    LinkFlaps,
     LinkSilent,
     LinkSlow,
     Kill,
@@ -26,8 +27,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::LinkDown,
+        Kind::LinkFlaps,
         Kind::LinkSilent,
         Kind::LinkSlow,
         Kind::Kill,
@@ -49,19 +51,21 @@ impl Kind {
         }
     }
 
-    /// The longest that it lasts, in seconds.
-    fn longest(self) -> f64 {
+    /// The shortest and the longest that it lasts, in seconds.
+    fn lasts(self) -> (f64, f64) {
         match self {
-            Kind::Kill | Kind::RedisKill | Kind::RedisFreeze => 4.0,
-            Kind::DiskBrim => 3.0,
-            _ => 8.0,
+            Kind::Kill | Kind::RedisKill | Kind::RedisFreeze => (0.1, 4.0),
+            Kind::DiskFull | Kind::DiskBrim => (0.5, 4.0),
+            // The clock's file is read every second.
+            Kind::ClockWithin | Kind::ClockBeyond => (2.5, 8.0),
+            _ => (0.2, 8.0),
         }
     }
 
     /// What it hits can have one such fault at a time.
     fn part(self) -> Part {
         match self {
-            Kind::LinkDown | Kind::LinkSilent | Kind::LinkSlow => Part::Cable,
+            Kind::LinkDown | Kind::LinkFlaps | Kind::LinkSilent | Kind::LinkSlow => Part::Cable,
             Kind::Kill | Kind::Freeze => Part::Process,
             Kind::RedisKill | Kind::RedisFreeze => Part::Redis,
             Kind::DiskFull | Kind::DiskBrim => Part::Disk,
@@ -74,6 +78,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Kind::LinkDown => "link down",
+            Kind::LinkFlaps => "link flaps",
             Kind::LinkSilent => "link silent",
             Kind::LinkSlow => "link slow, lossy",
             Kind::Kill => "relay killed",
@@ -150,10 +155,11 @@ impl Faults {
             return None;
         }
         // Short ones more often than long ones.
-        let lasts = 0.2 + kind.longest() * rng.random_range(0.0..1.0f64).powi(2);
+        let (least, most) = kind.lasts();
+        let lasts = least + (most - least) * rng.random_range(0.0..1.0f64).powi(2);
         let (end, both) = (rng.random_range(0..2), rng.random_bool(0.5));
         let how = match kind {
-            Kind::LinkDown => Some(Break::Down { end }),
+            Kind::LinkDown | Kind::LinkFlaps => Some(Break::Down { end }),
             Kind::LinkSilent => Some(Break::Silent { end, both }),
             Kind::LinkSlow => Some(Break::Slow),
             _ => None,

@@ -182,6 +182,9 @@ fn address(cable: usize, end: usize) -> String {
     format!("10.77.{cable}.{}", 1 + end)
 }
 
+/// With shared memory of its own too: libfaketime leaves some of it behind.
+const HOLD: &str = "mount -t tmpfs tmpfs /dev/shm && echo ready && exec cat";
+
 /// A namespace for network and mounts.
 struct Space {
     holder: Child,
@@ -190,7 +193,7 @@ struct Space {
 impl Space {
     fn new() -> Result<Space, String> {
         let holder = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "sh", "-c", "echo ready && exec cat"])
+            .args(["--net", "--mount", "--propagation", "private", "sh", "-c", HOLD])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
