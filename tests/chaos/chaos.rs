@@ -101,7 +101,9 @@ impl Chaos {
         };
         for node in disks {
             match chaos.ground.small_disk(*node, &chaos.sites[*node].relay.path("data"), DISK) {
-                Ok(()) => [Kind::DiskFull, Kind::DiskBrim].iter().for_each(|kind| targets.get_mut(kind).unwrap().push(*node)),
+                Ok(()) => {
+                    [Kind::DiskFull, Kind::DiskBrim].iter().for_each(|kind| targets.get_mut(kind).unwrap().push(*node))
+                }
                 Err(why) => println!("SKIPPED, full disks: {why}"),
             }
         }
@@ -123,7 +125,7 @@ impl Chaos {
         let listen = if self.ground.has_spaces() { LISTEN } else { &relay.address };
         let net = "dial_min_seconds = 0.1\ndial_max_seconds = 1.0\nping_seconds = 1.5\nanswer_seconds = 10.0";
         relay.configure(&format!(
-            "[node]\nname = \"{}\"\n[net]\nlisten = [\"{listen}\"]\n{net}\n[store]\ncache_bytes = \"16 MiB\"",
+            "[node]\nname = \"{}\"\n[net]\nlisten = [\"{listen}\"]\n{net}\n[store]\ncache_bytes = \"1 MiB\"",
             relay.name
         ));
         self.sites[node].open_doors();
@@ -165,6 +167,7 @@ impl Chaos {
                 self.mend(fault);
             }
             if let Some(fault) = self.faults.deal(&mut self.rng, tick) {
+                println!("{:>7.1} s: {fault}", begun.elapsed().as_secs_f64());
                 self.hit(fault);
             }
             self.flap();
@@ -336,7 +339,12 @@ impl Chaos {
 
     fn say(&self, elapsed: Duration) {
         let [pushed, got] = self.counts();
-        println!("{:>5} s: {pushed} events put in, {got} came out, {} faults hold", elapsed.as_secs(), self.faults.holding.len());
+        println!("{:>7.1} s: {pushed} events put in, {got} came out", elapsed.as_secs_f64());
+    }
+
+    /// How many peers a node has.
+    pub fn peers(&self, node: usize) -> usize {
+        self.ground.peers(node).len()
     }
 
     /// Events put in, and those that came out, over all nodes.

@@ -74,6 +74,18 @@ impl Kind {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { kind, at, how, seconds, .. } = self;
+        write!(f, "{kind}, at {at}, for {:.1} s", (self.until - self.since).as_secs_f64())?;
+        match kind.part() {
+            Part::Cable => write!(f, ", {how:?}"),
+            Part::Clock => write!(f, ", by {seconds} s"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -116,6 +128,14 @@ pub struct Fault {
     pub until: Instant,
 }
 
+/// The faults of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Were {
+    pub count: usize,
+    /// Together.
+    pub time: Duration,
+}
+
 /// Who can be hit, by kind; a kind without anybody is not dealt.
 pub type Targets = BTreeMap<Kind, Vec<usize>>;
 
@@ -125,8 +145,7 @@ pub struct Faults {
     deck: Vec<Kind>,
     next: Instant,
     pub holding: Vec<Fault>,
-    /// How many there were, and for how long together.
-    pub were: BTreeMap<Kind, (usize, Duration)>,
+    pub were: BTreeMap<Kind, Were>,
 }
 
 impl Faults {
@@ -180,9 +199,9 @@ impl Faults {
     pub fn over(&mut self, now: Instant, all: bool) -> Vec<Fault> {
         let over: Vec<_> = self.holding.extract_if(.., |fault| all || fault.until <= now).collect();
         for fault in &over {
-            let (count, time) = self.were.entry(fault.kind).or_default();
-            *count += 1;
-            *time += now - fault.since;
+            let were = self.were.entry(fault.kind).or_default();
+            were.count += 1;
+            were.time += now - fault.since;
         }
         over
     }

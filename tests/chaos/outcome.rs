@@ -1,19 +1,22 @@
 //! What came of it: exactly once everywhere, explained, and nothing leaked.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use rand::RngExt;
 use serde_json::Value;
 
 use super::chaos::{Chaos, NODES};
 use super::clock;
+use super::faults::Were;
 use super::relay::wait_until;
 use super::site::{EACH, Site, number_of, text_after};
+use super::vitals::Vitals;
 
 /// Events whose way is explained at every node.
 const EXPLAINED: usize = 4;
-/// What may be open or running beside what was there before: connections that are about to end, threads for files.
-const MORE: usize = 6;
+/// Threads that wait for something to do may be so many more.
+const THREADS: usize = 6;
 /// A node's memory may have grown by so much, in KiB: pages of the store until its cache is full, and what allocators keep.
 const GROWN: usize = 48 << 10;
 /// Of a long run: between its third fifth and its end, in KiB.
@@ -82,7 +85,12 @@ impl Chaos {
             }
             assert!(site.redis.length("bot-queue") == 0);
         }
-        assert!(wrong.is_empty(), "{} are not once where they should be: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+        assert!(
+            wrong.is_empty(),
+            "{} are not once where they should be: {:#?}",
+            wrong.len(),
+            &wrong[..wrong.len().min(20)]
+        );
         assert_eq!(count, self.counts()[1]);
     }
 
@@ -138,15 +146,13 @@ impl Chaos {
 
     /// As many descriptors, threads and tasks as before, and not ever more memory.
     fn nothing_leaked(&mut self) {
-        let now = |chaos: &Chaos| chaos.vitals().into_iter().map(|(v, tasks)| [v.descriptors, v.threads, tasks]);
-        let before: Vec<_> = self.before.iter().map(|(v, tasks)| [v.descriptors, v.threads, *tasks]).collect();
         let mut last = Vec::new();
         wait_until("descriptors, threads and tasks are as many as before", || {
-            last = now(self).collect::<Vec<_>>();
-            let fine = before.iter().zip(&last).all(|(before, now)| before.iter().zip(now).all(|(b, n)| *n <= b + MORE));
+            last = self.vitals();
+            let fine = (0..NODES).all(|node| self.is_as_before(node, last[node]));
             if !fine {
-                println!("before {before:?}, now {last:?}");
-                std::thread::sleep(std::time::Duration::from_secs(1));
+                println!("before {:?}\nnow    {last:?}", self.before);
+                std::thread::sleep(Duration::from_secs(1));
             }
             fine
         });
@@ -163,9 +169,18 @@ impl Chaos {
         }
     }
 
+    /// Of connections there may be one or two with each peer, and each has tasks of its own; all else is the same.
+    fn is_as_before(&self, node: usize, (now, tasks): (Vitals, usize)) -> bool {
+        let (before, tasks_before) = self.before[node];
+        now.files <= before.files + 1
+            && now.sockets <= before.sockets + self.peers(node)
+            && tasks + before.sockets <= tasks_before + now.sockets + 1
+            && now.threads <= before.threads + THREADS
+    }
+
     fn say_all(&self, ahead: usize, missed: usize) {
         println!("\n{:<26}{:>6}{:>10}", "fault", "times", "seconds");
-        for (kind, (count, time)) in &self.faults.were {
+        for (kind, Were { count, time }) in &self.faults.were {
             println!("{kind:<26}{count:>6}{:>10.1}", time.as_secs_f64());
         }
         let after = self.vitals();
@@ -193,10 +208,11 @@ impl Chaos {
             self.wrong,
             self.gave_up
         );
-        let words: BTreeMap<String, usize> = self.sites.iter().flat_map(complaints).fold(BTreeMap::new(), |mut all, word| {
-            *all.entry(word).or_default() += 1;
-            all
-        });
+        let words: BTreeMap<String, usize> =
+            self.sites.iter().flat_map(complaints).fold(BTreeMap::new(), |mut all, word| {
+                *all.entry(word).or_default() += 1;
+                all
+            });
         println!("errors in the logs since the last starts: {words:#?}");
     }
 }
@@ -222,5 +238,6 @@ fn fates(site: &Site, id: &str) -> Vec<Value> {
 fn complaints(site: &Site) -> Vec<String> {
     let log = site.relay.log_text();
     let errors = log.lines().filter(|line| line.contains("\"ERROR\""));
-    errors.map(|line| text_after(line, "\"message\":").unwrap_or(line).to_owned()).collect()
+    let message = |line: &str| text_after(line, "\"message\":").unwrap_or(line).split(':').next().unwrap().to_owned();
+    errors.map(message).collect()
 }

@@ -148,10 +148,7 @@ impl Site {
     }
 
     /// Does something with Redis. Where the last one had no answer, first looks whether it was done.
-    fn step<T>(
-        &mut self,
-        act: impl FnOnce(&mut Site, &mut redis::Connection) -> RedisResult<T>,
-    ) -> RedisResult<T> {
+    fn step<T>(&mut self, act: impl FnOnce(&mut Site, &mut redis::Connection) -> RedisResult<T>) -> RedisResult<T> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::fs;
+use std::path::PathBuf;
 
 /// A moment of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Vitals {
-    pub descriptors: usize,
+    /// Descriptors of connections, and of what listens for them.
+    pub sockets: usize,
+    /// All other descriptors.
+    pub files: usize,
     pub threads: usize,
     /// Resident and of its own, in KiB.
     pub memory: usize,
@@ -20,14 +24,23 @@ impl Vitals {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;
             line.split_whitespace().next()?.parse().ok()
         };
-        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?.count();
-        Some(Vitals { descriptors, threads: number("Threads:")?, memory: number("RssAnon:")? })
+        let open = fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten();
+        let is_socket = |what: &PathBuf| what.to_string_lossy().starts_with("socket:");
+        // One may be closed while this looks.
+        let (sockets, files): (Vec<_>, Vec<_>) = open.flat_map(|one| fs::read_link(one.path())).partition(is_socket);
+        Some(Vitals {
+            sockets: sockets.len(),
+            files: files.len(),
+            threads: number("Threads:")?,
+            memory: number("RssAnon:")?,
+        })
     }
 }
 
 impl fmt::Display for Vitals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} descriptors, {} threads, {} MiB", self.descriptors, self.threads, self.memory >> 10)
+        let Vitals { sockets, files, threads, memory } = self;
+        write!(f, "{sockets} sockets, {files} files, {threads} threads, {} MiB", memory >> 10)
     }
 }
 
