@@ -26,8 +26,12 @@ const ELDERS: usize = 3;
 const CLOCKS: usize = 4;
 const DISKS: usize = 3;
 const DISK: u64 = 224 << 20;
+/// Further room for each second of faults.
+const DISK_EACH: u64 = 128 << 10;
 /// What a node leaves free.
 const RESERVE: u64 = 64 << 20;
+/// Events each second, on the average.
+const RATE: f64 = 40.0;
 const TICK: Duration = Duration::from_millis(100);
 const SAMPLE: Duration = Duration::from_secs(1);
 /// For everything to arrive after all is mended.
@@ -56,7 +60,8 @@ pub struct Chaos {
 
 impl Chaos {
     /// Nodes in a random network, none of which is needed for the others to reach each other.
-    pub fn new(mut rng: ChaCha20Rng) -> Chaos {
+    /// `time`: in which things are to fail.
+    pub fn new(mut rng: ChaCha20Rng, time: Duration) -> Chaos {
         let cables = cables(&mut rng);
         let sites: Vec<_> = (0..NODES).map(Site::new).collect();
         let ground = ground(&sites, &cables);
@@ -99,8 +104,9 @@ impl Chaos {
             gave_up: 0,
             healed: Duration::ZERO,
         };
+        let disk = DISK + DISK_EACH * time.as_secs();
         for node in disks {
-            match chaos.ground.small_disk(*node, &chaos.sites[*node].relay.path("data"), DISK) {
+            match chaos.ground.small_disk(*node, &chaos.sites[*node].relay.path("data"), disk) {
                 Ok(()) => {
                     [Kind::DiskFull, Kind::DiskBrim].iter().for_each(|kind| targets.get_mut(kind).unwrap().push(*node))
                 }
@@ -160,7 +166,8 @@ impl Chaos {
 
     /// Lets things fail for so long, while events pass.
     pub fn rage(&mut self, time: Duration) {
-        let (begun, mut sampled, mut said) = (Instant::now(), Instant::now(), Instant::now());
+        let begun = Instant::now();
+        let (mut last, mut sampled, mut said) = (begun, begun, begun);
         while begun.elapsed() < time {
             let tick = Instant::now();
             for fault in self.faults.over(tick, false) {
@@ -172,7 +179,8 @@ impl Chaos {
             }
             self.flap();
             self.supervise();
-            self.pass_events();
+            self.pass_events(last.elapsed());
+            last = tick;
             if sampled.elapsed() >= SAMPLE {
                 sampled = Instant::now();
                 self.sample();
@@ -195,20 +203,25 @@ impl Chaos {
         self.healed = begun.elapsed();
     }
 
-    /// Some events into some nodes, and what has come out is taken; not where Redis is away.
-    fn pass_events(&mut self) {
+    /// As many events as are due into some nodes, and what has come out is taken; not where Redis is away.
+    fn pass_events(&mut self, since: Duration) {
         let reachable: Vec<usize> = (0..NODES).filter(|node| self.faults.at(Part::Redis, *node).is_none()).collect();
-        let Some(from) = reachable.get(self.rng.random_range(0..NODES)) else { return };
-        let burst = self.rng.random_bool(0.01);
-        let count = if burst { 100 } else { self.rng.random_range(1..=4) };
-        self.sites[*from].push(count);
+        let mut due = (since.as_secs_f64() * self.rng.random_range(0.0..2.0 * RATE)).ceil() as usize;
+        if self.rng.random_bool(0.01) {
+            due += 100;
+        }
+        while due > 0 && !reachable.is_empty() {
+            let some = self.rng.random_range(1..=due);
+            due -= some;
+            self.sites[reachable[self.rng.random_range(0..reachable.len())]].push(some);
+        }
         let beyond = self.faults.at(Part::Clock, self.wrong).is_some_and(|fault| fault.kind == Kind::ClockBeyond);
         if beyond && reachable.contains(&self.wrong) {
             self.sites[self.wrong].push(1);
         }
-        for _ in 0..3 {
-            if let Some(node) = reachable.get(self.rng.random_range(0..NODES)) {
-                self.sites[*node].collect();
+        for node in reachable {
+            if self.rng.random_bool(0.3) {
+                self.sites[node].collect();
             }
         }
     }
@@ -227,6 +240,9 @@ impl Chaos {
         if let Some(how) = fault.how {
             return self.ground.break_cable(at, how, true);
         }
+        if matches!(kind, Kind::Kill | Kind::RedisKill) {
+            self.busy_for_a_moment(at);
+        }
         let site = &mut self.sites[at];
         match kind {
             Kind::Kill => self.kill(at),
@@ -240,6 +256,19 @@ impl Chaos {
                 if kind == Kind::ClockBeyond && seconds < 0 {
                     self.behind.push((clock::now(), u64::MAX));
                 }
+            }
+        }
+    }
+
+    /// So that a crash hits something: of what is put in now, some is being taken, some is on its way, some is answered.
+    fn busy_for_a_moment(&mut self, node: usize) {
+        let mut others = self.faults.holding.iter().rev().skip(1);
+        let away = |fault: &Fault| fault.kind.part() == Part::Redis && fault.at == node;
+        if !others.any(away) {
+            for _ in 0..5 {
+                let count = self.rng.random_range(1..=10);
+                self.sites[node].push(count);
+                std::thread::sleep(Duration::from_micros(self.rng.random_range(0..15_000)));
             }
         }
     }
@@ -332,7 +361,7 @@ impl Chaos {
     fn sample(&mut self) {
         for (site, memory) in self.sites.iter().zip(&mut self.memory) {
             if !matches!(site.life, Life::Down) {
-                memory.add(site.relay.pid());
+                memory.add(site.relay.pid(), site.entries());
             }
         }
     }

@@ -63,7 +63,7 @@ impl Kind {
     }
 
     /// What it hits can have one such fault at a time.
-    fn part(self) -> Part {
+    pub fn part(self) -> Part {
         match self {
             Kind::LinkDown | Kind::LinkFlaps | Kind::LinkSilent | Kind::LinkSlow => Part::Cable,
             Kind::Kill | Kind::Freeze => Part::Process,

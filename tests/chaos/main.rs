@@ -49,9 +49,10 @@ fn whatever_fails_everything_arrives_exactly_once() {
     let seconds = number("INTELMQ_RELAY_CHAOS_SECONDS").unwrap_or(if long { 300 } else { 20 });
     let seed = number("INTELMQ_RELAY_CHAOS_SEED").unwrap_or_else(|| rand::rng().random());
     println!("INTELMQ_RELAY_CHAOS_SEED={seed}, faults for {seconds} seconds");
-    let mut chaos = Chaos::new(ChaCha20Rng::seed_from_u64(seed));
+    let time = Duration::from_secs(seconds);
+    let mut chaos = Chaos::new(ChaCha20Rng::seed_from_u64(seed), time);
     chaos.start();
-    chaos.rage(Duration::from_secs(seconds));
+    chaos.rage(time);
     chaos.settle();
     chaos.judge();
 }

@@ -1,6 +1,6 @@
 //! What came of it: exactly once everywhere, explained, and nothing leaked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -17,12 +17,13 @@ use super::vitals::Vitals;
 const EXPLAINED: usize = 4;
 /// Threads that wait for something to do may be so many more.
 const THREADS: usize = 6;
-/// A node's memory may have grown by so much, in KiB: pages of the store until its cache is full, and what allocators keep.
-const GROWN: usize = 48 << 10;
-/// Of a long run: between its third fifth and its end, in KiB.
-const GROWS: usize = 12 << 10;
-/// Seconds from which on a run is long enough for a trend.
-const TREND: usize = 200;
+/// In KiB. What a node fills as events come, and then has: the newest entries (16 MiB), pages of the
+/// store, what allocators keep.
+const GROWN: usize = 64 << 10;
+/// With so many entries in the log, it has that.
+const WARM: usize = 6_000;
+/// From then on, in KiB, from the first third of the time to the last.
+const GROWS: usize = 10 << 10;
 
 /// An entry of a node's log.
 struct Entry {
@@ -48,15 +49,15 @@ impl Chaos {
     }
 
     /// What the node with the wrong clock sealed a day ahead: nobody else takes it.
-    fn ahead(&self, log: &HashMap<usize, Entry>) -> Vec<usize> {
+    fn ahead(&self, log: &HashMap<usize, Entry>) -> BTreeSet<usize> {
         let now = clock::now();
         let own = log.iter().filter(|(number, _)| *number / EACH == self.wrong);
         own.filter(|(_, entry)| entry.sealed > now + 3_600).map(|(number, _)| *number).collect()
     }
 
     /// What that node refused while its clock was a day behind.
-    fn missed(&self, logs: &[HashMap<usize, Entry>]) -> Vec<usize> {
-        let Some((_, until)) = self.behind.last() else { return Vec::new() };
+    fn missed(&self, logs: &[HashMap<usize, Entry>]) -> BTreeSet<usize> {
+        let Some((_, until)) = self.behind.last() else { return BTreeSet::new() };
         let others = self.sites.iter().enumerate().filter(|(node, _)| *node != self.wrong);
         let numbers = others.flat_map(|(_, site)| site.numbers());
         let missing = numbers.filter(|number| !logs[self.wrong].contains_key(number));
@@ -66,7 +67,7 @@ impl Chaos {
     }
 
     /// In every log and every Redis, but for what was refused for a clock.
-    fn exactly_once(&self, logs: &[HashMap<usize, Entry>], ahead: &[usize], missed: &[usize]) {
+    fn exactly_once(&self, logs: &[HashMap<usize, Entry>], ahead: &BTreeSet<usize>, missed: &BTreeSet<usize>) {
         let (mut wrong, mut count) = (Vec::new(), 0);
         for (node, site) in self.sites.iter().enumerate() {
             for (origin, from) in self.sites.iter().enumerate() {
@@ -95,7 +96,7 @@ impl Chaos {
     }
 
     /// `why` has a word for every reader, and none waits.
-    fn explained(&mut self, logs: &[HashMap<usize, Entry>], ahead: &[usize], missed: &[usize]) {
+    fn explained(&mut self, logs: &[HashMap<usize, Entry>], ahead: &BTreeSet<usize>, missed: &BTreeSet<usize>) {
         for _ in 0..EXPLAINED {
             let origin = self.rng.random_range(0..NODES);
             let numbers = self.sites[origin].numbers();
@@ -118,7 +119,7 @@ impl Chaos {
     }
 
     /// What a wrong clock has kept from others, or them from it, has that for a reason.
-    fn refusals_explained(&self, logs: &[HashMap<usize, Entry>], numbers: &[usize], fate: &str) {
+    fn refusals_explained(&self, logs: &[HashMap<usize, Entry>], numbers: &BTreeSet<usize>, fate: &str) {
         let mut said = numbers.is_empty();
         for number in numbers.iter().step_by(numbers.len() / 20 + 1) {
             let fates = fates(&self.sites[self.wrong], &logs[number / EACH][number].id);
@@ -161,10 +162,9 @@ impl Chaos {
             assert!(now <= before + GROWN, "cert-{node}: {before} KiB before, {now} KiB now");
         }
         for node in &self.elders {
-            let memory = &self.memory[*node];
-            if memory.samples.len() >= TREND {
-                let (middle, end) = (memory.median(40..60), memory.median(90..100));
-                assert!(end <= middle + GROWS, "cert-{node}: {middle} KiB in the middle, {end} at the end: {memory:?}");
+            let thirds = self.memory[*node].parts(3, WARM);
+            if let [first, _, last] = thirds[..] {
+                assert!(last <= first + GROWS, "cert-{node}: its memory grows: {:?}", self.memory[*node]);
             }
         }
     }
@@ -196,8 +196,8 @@ impl Chaos {
         }
         for node in &self.elders {
             let memory = &self.memory[*node];
-            let parts: Vec<_> = (0..10).map(|tenth| memory.median(tenth * 10..tenth * 10 + 10) >> 10).collect();
-            println!("memory of cert-{node} by tenths of the time, MiB: {parts:?}");
+            println!("memory of cert-{node} by tenths of the time, KiB: {:?}", memory.parts(10, 0));
+            println!("  by thirds of the time with {WARM} entries: {:?}", memory.parts(3, WARM));
         }
         let [pushed, got] = self.counts();
         println!(

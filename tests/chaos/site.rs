@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use super::events::{event, events};
+use super::events::event_with;
 use super::redis_server::Redis;
 use super::relay::Relay;
 
@@ -83,13 +83,24 @@ impl Site {
         self.taken
     }
 
+    /// At least so many entries are in its log.
+    pub fn entries(&self) -> usize {
+        self.pushed + self.taken
+    }
+
     /// Puts in so many; none where Redis does not answer.
     pub fn push(&mut self, count: usize) {
         // An error is a Redis that was killed: it is asked again when it is there.
         let _ = self.step(|site, connection| {
             let (from, to) = (site.numbers().end, site.pushed + count);
             let mut step = redis::pipe();
-            step.atomic().cmd("LPUSH").arg(OUT).arg(events(from..from + count)).cmd("SET").arg(PUSHED).arg(to);
+            step.atomic()
+                .cmd("LPUSH")
+                .arg(OUT)
+                .arg((from..from + count).map(sized).collect::<Vec<_>>())
+                .cmd("SET")
+                .arg(PUSHED)
+                .arg(to);
             step.exec(connection)?;
             site.pushed = to;
             Ok(())
@@ -139,7 +150,7 @@ impl Site {
 
     fn record(&mut self, item: &str) {
         let number = number_of(item).unwrap_or_else(|| panic!("{}: no event of ours: {item}", self.relay.name));
-        assert_eq!(item, event(number), "{}: not as it went in", self.relay.name);
+        assert_eq!(item, sized(number), "{}: not as it went in", self.relay.name);
         let count = self.got.entry(number).or_default();
         *count += 1;
         let own = number / EACH == self.number;
@@ -174,6 +185,11 @@ impl Site {
         connection.set_write_timeout(patience)?;
         Ok(connection)
     }
+}
+
+/// Events are of different sizes: of some 3 KB on the average.
+fn sized(number: usize) -> String {
+    event_with(number, &format!("\"output\": \"{}\", ", "x".repeat(number * number % 4_999)))
 }
 
 /// The number of an event, in whatever shape.

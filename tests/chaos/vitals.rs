@@ -44,28 +44,32 @@ impl fmt::Display for Vitals {
     }
 }
 
-/// The memory of one process over time.
+/// The memory of one process over time, in KiB, and how many entries were in its log.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     process: u32,
-    /// KiB, evenly in time.
-    pub samples: Vec<usize>,
+    samples: Vec<(usize, usize)>,
 }
 
 impl Memory {
     /// A further sample; a new process begins anew.
-    pub fn add(&mut self, process: u32) {
+    pub fn add(&mut self, process: u32, entries: usize) {
         if self.process != process {
             *self = Memory { process, samples: Vec::new() };
         }
-        self.samples.extend(Vitals::of(process).map(|vitals| vitals.memory));
+        self.samples.extend(Vitals::of(process).map(|vitals| (entries, vitals.memory)));
     }
 
-    /// The median of this part of the time, in hundredths.
-    pub fn median(&self, part: std::ops::Range<usize>) -> usize {
-        let at = |hundredth| self.samples.len() * hundredth / 100;
-        let mut some = self.samples[at(part.start)..at(part.end)].to_vec();
-        some.sort_unstable();
-        some.get(some.len() / 2).copied().unwrap_or(0)
+    /// Medians of so many parts of the time in which there were at least so many entries, oldest first.
+    pub fn parts(&self, parts: usize, entries: usize) -> Vec<usize> {
+        let begin = self.samples.partition_point(|(there, _)| *there < entries);
+        let since = &self.samples[begin..];
+        let part = |part: usize| {
+            let some = &since[since.len() * part / parts..since.len() * (part + 1) / parts];
+            let mut some: Vec<_> = some.iter().map(|(_, memory)| *memory).collect();
+            some.sort_unstable();
+            some.get(some.len() / 2).copied()
+        };
+        (0..parts).map_while(part).collect()
     }
 }
