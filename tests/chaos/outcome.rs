@@ -19,11 +19,11 @@ const EXPLAINED: usize = 4;
 const THREADS: usize = 6;
 /// In KiB. What a node fills as events come, and then has: the newest entries (16 MiB), pages of the
 /// store, what allocators keep.
-const GROWN: usize = 64 << 10;
+const GROWN: usize = 96 << 10;
 /// With so many entries in the log, it has that.
-const WARM: usize = 6_000;
+const WARM: usize = 11_000;
 /// From then on, in KiB, from the first third of the time to the last.
-const GROWS: usize = 10 << 10;
+const GROWS: usize = 6 << 10;
 
 /// An entry of a node's log.
 struct Entry {

@@ -84,10 +84,7 @@ fn pass(from: &TcpStream, to: &TcpStream, state: &Arc<AtomicU8>) {
         let (mut buffer, mut kept) = ([0; 16 << 10], 0..0);
         loop {
             let moved = match state.load(Ordering::Relaxed) {
-                UP if kept.is_empty() => from.read(&mut buffer).map(|length| {
-                    kept = 0..length;
-                    length
-                }),
+                UP if kept.is_empty() => from.read(&mut buffer).inspect(|length| kept = 0..*length),
                 UP => to.write(&buffer[kept.clone()]).inspect(|length| kept.start += length),
                 SILENT => {
                     thread::sleep(STEP);
