@@ -1,33 +1,22 @@
 //! The ten nodes, and the time in which things fail.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::clock::{self, Faketime};
-use super::faults::{Fault, Faults, Kind, Part, Targets};
-use super::ground::{Ground, LISTEN};
+use super::clock;
+use super::faults::{Fault, Faults, Kind, Part};
+use super::ground::Ground;
 use super::relay::{PATIENCE, wait_until};
 use super::site::{Life, Site};
 use super::vitals::{Memory, Vitals};
 
 pub const NODES: usize = 10;
-/// Beside the ring that goes through all of them.
-const CHORDS: usize = 7;
-/// Never killed, so that what leaks can gather.
-const ELDERS: usize = 3;
-const CLOCKS: usize = 4;
-const DISKS: usize = 3;
-const DISK: u64 = 224 << 20;
-/// Further room for each second of faults.
-const DISK_EACH: u64 = 128 << 10;
 /// What a node leaves free.
 const RESERVE: u64 = 64 << 20;
 /// Events each second, on the average.
@@ -43,7 +32,7 @@ const HEALED: Duration = Duration::from_secs(120);
 pub struct Chaos {
     // Dropped in this order: what runs in a space goes before the space.
     pub sites: Vec<Site>,
-    ground: Ground,
+    pub ground: Ground,
     pub rng: ChaCha20Rng,
     pub faults: Faults,
     /// The one whose clock may be wrong by a day.
@@ -56,102 +45,13 @@ pub struct Chaos {
     pub memory: Vec<Memory>,
     pub starts: Vec<usize>,
     /// Since when a node's disk has a byte again.
-    brim: Vec<Option<Instant>>,
+    pub brim: Vec<Option<Instant>>,
     /// How often a node ended by itself, on a disk without a byte.
     pub gave_up: usize,
     pub healed: Duration,
 }
 
 impl Chaos {
-    /// Nodes in a random network, none of which is needed for the others to reach each other.
-    /// `time`: in which things are to fail.
-    pub fn new(mut rng: ChaCha20Rng, time: Duration) -> Chaos {
-        let cables = cables(&mut rng);
-        let sites: Vec<_> = (0..NODES).map(Site::new).collect();
-        let ground = ground(&sites, &cables);
-        let faketime = Faketime::find().inspect_err(|why| println!("SKIPPED, wrong clocks: {why}")).ok();
-        let mut order: Vec<usize> = (0..NODES).collect();
-        order.shuffle(&mut rng);
-        let (elders, killed) = order.split_at(ELDERS);
-        let disks = &killed[..DISKS];
-        let clocks = &order[NODES - CLOCKS..];
-        let mut targets = Targets::from_iter(Kind::ALL.map(|kind| (kind, Vec::new())));
-        let all = || (0..NODES).collect::<Vec<_>>();
-        let each_cable = || (0..cables.len()).collect::<Vec<_>>();
-        targets.insert(Kind::LinkDown, each_cable());
-        targets.insert(Kind::LinkFlaps, each_cable());
-        targets.insert(Kind::LinkSilent, each_cable());
-        targets.insert(Kind::Kill, killed.to_vec());
-        targets.insert(Kind::Freeze, all());
-        targets.insert(Kind::RedisKill, all());
-        targets.insert(Kind::RedisFreeze, all());
-        if ground.slows {
-            targets.insert(Kind::LinkSlow, each_cable());
-        } else {
-            println!("SKIPPED, slow links: the kernel has no netem");
-        }
-        if faketime.is_some() {
-            targets.insert(Kind::ClockWithin, clocks.to_vec());
-            targets.insert(Kind::ClockBeyond, vec![clocks[0]]);
-        }
-        let mut chaos = Chaos {
-            sites,
-            ground,
-            rng,
-            faults: Faults::new(Targets::new()),
-            wrong: clocks[0],
-            behind: Vec::new(),
-            elders: elders.to_vec(),
-            before: Vec::new(),
-            memory: vec![Memory::default(); NODES],
-            starts: vec![0; NODES],
-            brim: vec![None; NODES],
-            gave_up: 0,
-            healed: Duration::ZERO,
-        };
-        let disk = DISK + DISK_EACH * time.as_secs();
-        for node in disks {
-            match chaos.ground.small_disk(*node, &chaos.sites[*node].relay.path("data"), disk) {
-                Ok(()) => {
-                    [Kind::DiskFull, Kind::DiskBrim].iter().for_each(|kind| targets.get_mut(kind).unwrap().push(*node))
-                }
-                Err(why) => println!("SKIPPED, full disks: {why}"),
-            }
-        }
-        chaos.faults = Faults::new(targets);
-        for node in 0..NODES {
-            let around = chaos.ground.around(node, &chaos.sites[node].relay.path(""));
-            let faketime = faketime.as_ref().filter(|_| clocks.contains(&node));
-            let file = chaos.sites[node].relay.path("clock");
-            let relay = &mut chaos.sites[node].relay;
-            relay.around = around;
-            relay.around_run = faketime.map_or(Vec::new(), |faketime| faketime.around(&file));
-            chaos.configure(node);
-        }
-        chaos
-    }
-
-    fn configure(&self, node: usize) {
-        let relay = &self.sites[node].relay;
-        let listen = if self.ground.has_spaces() { LISTEN } else { &relay.address };
-        let net = "dial_min_seconds = 0.1\ndial_max_seconds = 1.0\nping_seconds = 1.5\nanswer_seconds = 10.0";
-        relay.configure(&format!(
-            "[node]\nname = \"{}\"\n[net]\nlisten = [\"{listen}\"]\n{net}\n[store]\ncache_bytes = \"1 MiB\"",
-            relay.name
-        ));
-        self.sites[node].open_doors();
-        let peers = self.ground.peers(node);
-        for (peer, address) in &peers {
-            let peer = &self.sites[*peer].relay;
-            let give = format!("addresses = [\"{address}\"]\ngive = \"community\"");
-            relay.and(&format!("[[peer]]\nname = \"{}\"\nkey = \"{}\"\n{give}", peer.name, peer.key));
-        }
-        let known: BTreeSet<usize> = peers.iter().map(|(peer, _)| *peer).chain([node]).collect();
-        for origin in (0..NODES).filter(|origin| !known.contains(origin)) {
-            relay.knows(&self.sites[origin].relay);
-        }
-    }
-
     /// Starts all, and lets some events pass; what the processes hold then is what they are to hold in the end.
     pub fn start(&mut self) {
         for node in 0..NODES {
@@ -452,31 +352,6 @@ impl Drop for Chaos {
     fn drop(&mut self) {
         (0..NODES).for_each(|node| self.kill(node));
     }
-}
-
-/// A ring through all in random order, and chords: whoever is away, the others are connected.
-fn cables(rng: &mut ChaCha20Rng) -> Vec<(usize, usize)> {
-    let mut order: Vec<usize> = (0..NODES).collect();
-    order.shuffle(rng);
-    let ordered = |a: usize, b: usize| (a.min(b), a.max(b));
-    let mut cables: BTreeSet<_> = (0..NODES).map(|at| ordered(order[at], order[(at + 1) % NODES])).collect();
-    while cables.len() < NODES + CHORDS {
-        let (a, b) = (rng.random_range(0..NODES), rng.random_range(0..NODES));
-        if a != b {
-            cables.insert(ordered(a, b));
-        }
-    }
-    cables.into_iter().collect()
-}
-
-fn ground(sites: &[Site], cables: &[(usize, usize)]) -> Ground {
-    let wanted = std::env::var("INTELMQ_RELAY_CHAOS_NET").unwrap_or_default();
-    let spaces = if wanted == "loopback" { Err("not wanted".into()) } else { Ground::spaces(NODES, cables) };
-    spaces.unwrap_or_else(|why| {
-        println!("SKIPPED, namespaces: {why}; on the loopback network instead");
-        let addresses: Vec<_> = sites.iter().map(|site| site.relay.address.clone()).collect();
-        Ground::loopback(&addresses, cables)
-    })
 }
 
 fn last(text: &str) -> &str {

@@ -20,6 +20,7 @@ mod chaos;
 mod clock;
 mod faults;
 mod ground;
+mod layout;
 mod outcome;
 mod site;
 mod vitals;
