@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tracing::info;
 
 use super::keys::RotationStatus;
@@ -24,6 +25,8 @@ pub struct Status {
     pub ids: u64,
     #[allow(missing_docs)]
     pub quarantined: u64,
+    /// What the process does at once: more with every connection, and no more when it has ended.
+    pub tasks: usize,
     /// The roster that holds.
     pub roster: Option<RosterStatus>,
     /// The rotation of this node's key that is under way.
@@ -197,6 +200,8 @@ impl Board {
             entries: usage.entries,
             ids: usage.ids,
             quarantined: usage.quarantined,
+            // Asked outside of a runtime, it has none.
+            tasks: Handle::try_current().map_or(0, |handle| handle.metrics().num_alive_tasks()),
             peers: peers.collect(),
             sources: shown.sources.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),
             sinks: shown.sinks.iter().map(|(name, counts)| (name.clone(), *lock(counts))).collect(),

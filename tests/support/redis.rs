@@ -117,7 +117,8 @@ impl Redis {
         self.directory.path().join("redis.sock")
     }
 
-    fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
+    /// The same, where it may not answer.
+    pub fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
         let url = match &self.tcp {
             Some((port, password)) => format!("redis://:{password}@127.0.0.1:{port}/2"),
             None => format!("unix://{}?db=2", self.socket().display()),

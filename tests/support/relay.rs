@@ -49,6 +49,10 @@ pub struct Relay {
     pub encryption: String,
     /// Where it listens.
     pub address: String,
+    /// Words before each command of the node, as `nsenter`'s: where it runs.
+    pub around: Vec<String>,
+    /// Further words before the one that runs, as `env`'s: with which clock.
+    pub around_run: Vec<String>,
     folder: TempDir,
     process: Option<Child>,
     log: Arc<Mutex<Vec<Value>>>,
@@ -61,9 +65,17 @@ impl Relay {
         let (process, node) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let address = format!("/ip4/127.{}.{}.{node}/tcp/4747", 1 + (process >> 8) % 250, process & 255);
         let folder = tempfile::tempdir().unwrap();
-        let (key, encryption) = (String::new(), String::new());
-        let mut relay =
-            Relay { name: name.into(), key, encryption, address, folder, process: None, log: Arc::default() };
+        let mut relay = Relay {
+            name: name.into(),
+            key: String::new(),
+            encryption: String::new(),
+            address,
+            around: Vec::new(),
+            around_run: Vec::new(),
+            folder,
+            process: None,
+            log: Arc::default(),
+        };
         relay.expect(0, &["init", "--name", name, "--listen", &relay.address]);
         let id = relay.expect(0, &["id"]);
         let key = id.split_whitespace().find(|word| word.starts_with("12D3KooW")).unwrap();
@@ -139,7 +151,7 @@ impl Relay {
 
     /// Runs a command in the folder.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        command(self.folder.path(), arguments).output().unwrap()
+        command_around(&self.around, self.folder.path(), arguments).output().unwrap()
     }
 
     /// Runs a command in the folder, which must end with `code`, and returns what it prints: on standard output with
@@ -168,7 +180,8 @@ impl Relay {
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.log = Arc::default();
-        let mut process = command(self.folder.path(), &["--log-format", "json", "run"])
+        let around = [&self.around[..], &self.around_run].concat();
+        let mut process = command_around(&around, self.folder.path(), &["--log-format", "json", "run"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -220,7 +233,8 @@ impl Relay {
         wait_for("the node ends", || process.try_wait().unwrap())
     }
 
-    fn has_ended(&mut self) -> bool {
+    /// Whether the process has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
         self.process.as_mut().is_none_or(|process| process.try_wait().unwrap().is_some())
     }
 
@@ -293,8 +307,14 @@ impl Drop for Relay {
 
 /// The program, as an operator starts it in `folder`.
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_intelmq-relay"));
-    command.current_dir(folder).args(arguments).env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
+    command_around(&[], folder, arguments)
+}
+
+fn command_around(around: &[String], folder: &Path, arguments: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_intelmq-relay").to_owned();
+    let words: Vec<&String> = around.iter().chain([&program]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(folder).args(arguments).env_remove("RELAY_LOG").env_remove("JOURNAL_STREAM");
     command
 }
 
