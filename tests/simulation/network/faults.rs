@@ -11,6 +11,9 @@ use super::world::{Action, World};
 
 const DAY: u64 = 24 * 3600 * 1000;
 
+/// How often a quiet side says so in a network that takes days, ms.
+pub const BEAT: u64 = 3_600_000;
+
 /// What goes wrong. See [`Fault`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults(u32);
@@ -119,6 +122,15 @@ impl Faults {
         }
     }
 
+    /// When everything must be quiet. A cursor may move with the next beat only.
+    pub fn settled(self) -> u64 {
+        match self {
+            _ if self.has(Fault::Retention) => self.healed() + 2 * BEAT,
+            _ if self == Faults::none() => self.healed() + 20_000,
+            _ => self.healed() + 60_000,
+        }
+    }
+
     /// How long logs and ids are kept.
     pub fn days(self) -> config::Store {
         let kept = config::Store { cache_bytes: 1 << 20, ..config::Store::default() };
@@ -140,7 +152,8 @@ pub fn skew(faults: Faults, rng: &mut ChaCha20Rng, nodes: usize) -> Vec<i64> {
     if faults.has(Fault::Skew) {
         skew.fill_with(|| rng.random_range(-250_000..250_000));
     }
-    if faults.has(Fault::WrongClock) {
+    // Beside an outage of days, an hour is no difference.
+    if faults.has(Fault::WrongClock) && !faults.has(Fault::Retention) {
         skew[rng.random_range(0..nodes)] = if rng.random_bool(0.5) { 3_600_000 } else { -3_600_000 };
     }
     skew
@@ -253,7 +266,7 @@ pub fn schedule(faults: Faults, world: &mut World, rng: &mut ChaCha20Rng) -> Opt
     {
         for _ in 0..if faults.has(fault) { few } else { 0 } {
             let node = one(rng);
-            world.at(busy, Action::Become { node, manner });
+            world.at(if manner == Manner::Liar { 0 } else { busy }, Action::Become { node, manner });
             if manner != Manner::Liar {
                 world.at(healed, Action::Crash { node });
                 world.at(healed, Action::Become { node, manner: Manner::Honest });

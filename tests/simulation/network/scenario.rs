@@ -49,7 +49,7 @@ impl Scenario {
     /// Runs it and checks everything; the network as it is then.
     pub fn run(&self) -> World {
         let (mut world, outage) = self.world();
-        world.run(self.faults.healed() + if self.faults == Faults::none() { 20_000 } else { 60_000 });
+        world.run(self.faults.settled());
         match outage {
             None => world.check_settled(),
             Some(outage) => self.check_after(&mut world, outage),
@@ -70,7 +70,7 @@ impl Scenario {
         let mut settings = Settings { window: if small { 4 << 10 } else { 64 << 10 }, ..Settings::default() };
         if self.faults.has(Fault::Retention) {
             // Nothing is said for most of the time.
-            settings.beat = 3_600_000;
+            settings.beat = faults::BEAT;
         }
         let setup = Setup { disk: self.disk, days: self.faults.days(), samples: !small };
         let mut world = World::with(graph, events, settings, self.seed, setup);
