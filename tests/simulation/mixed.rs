@@ -35,6 +35,7 @@ fn whatever_goes_wrong_networks_settle() {
     println!("{:?}\n{:?}", all.faults, all.verdicts);
     for what in [
         "bits turned over",
+        "bringers denied",
         "crashes",
         "entries expired",
         "envelopes lost unflushed",

@@ -1,6 +1,7 @@
 //! What must hold: at every step, and when everything is healed and quiet. These are the invariants of the architecture
 //! as far as a network shows them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use intelmq_relay::accept::Seen;
@@ -108,15 +109,18 @@ impl World {
         }
     }
 
-    /// What was given over the edges at some time since then.
-    fn ways_since(&self, born: u64) -> impl Iterator<Item = &Ways> {
-        let before = self.before.iter().filter(move |(until, _)| *until >= born);
-        before.map(|(_, ways)| ways).chain([&self.graph.shares])
+    /// What has been given over the edges since then: always, or with `any`, at some time.
+    fn ways_since(&self, born: u64, any: bool) -> Cow<'_, Ways> {
+        let before: Vec<&Ways> = self.before.iter().filter(|(until, _)| *until >= born).map(|(_, ways)| ways).collect();
+        if before.is_empty() {
+            return Cow::Borrowed(&self.graph.shares);
+        }
+        Cow::Owned(reference::over_time(before.into_iter().chain([&self.graph.shares]), any))
     }
 
     /// What was given over the edges all the time.
-    pub fn ways_at_all_times(&self) -> Ways {
-        reference::over_time(self.ways_since(0), false)
+    pub fn ways_at_all_times(&self) -> Cow<'_, Ways> {
+        self.ways_since(0, false)
     }
 
     /// What must hold when everything is healed and quiet.
@@ -134,8 +138,8 @@ impl World {
             }
             let born = event.born.unwrap_or(self.now);
             let reach = |ways: &Ways, mute: &[usize]| reference::reach(ways, &self.graph.skew, event, mute);
-            let must = reach(&reference::over_time(self.ways_since(born), false), &mute);
-            let may = reach(&reference::over_time(self.ways_since(born), true), &[]);
+            let must = reach(&self.ways_since(born, false), &mute);
+            let may = reach(&self.ways_since(born, true), &[]);
             for node in self.nodes.iter().filter(|node| node.manner == Manner::Honest) {
                 let must = must[node.me].filter(|_| event.born.is_some() && !excused(node.me, number));
                 self.check_copies(node, number, must, may[node.me]);
@@ -201,7 +205,11 @@ impl World {
                 let envelope = Envelope::decode(entry.envelope.bytes().clone(), &BOUNDS).unwrap();
                 let origin = super::node::number(&envelope.header().origin);
                 assert_eq!(envelope.header().key, self.nodes[origin].key, "{}: entry {}", node.name, entry.seq);
-                assert_eq!(envelope.path().last(), Some(&node.name));
+                // Whatever its path says of others: it ends with who brought it, and the node itself.
+                let came: Vec<_> = entry.from.iter().chain([&node.name]).collect();
+                let path = envelope.path();
+                let end: Vec<_> = path.iter().skip(path.len().saturating_sub(came.len())).collect();
+                assert_eq!(end, came, "{}: entry {}", node.name, entry.seq);
                 verifier.open(envelope).unwrap_or_else(|error| panic!("{}: entry {}: {error}", node.name, entry.seq));
             }
             self.check_started(node.me);

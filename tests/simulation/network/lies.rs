@@ -44,7 +44,7 @@ impl World {
             self.seen.fault("paths changed");
             return self.forge_path(me, &body, &[victim]);
         }
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..7) {
             0 => {
                 self.seen.fault("bits turned over");
                 let mut changed = body.to_vec();
@@ -57,11 +57,16 @@ impl World {
                 let others = [0; 3].map(|_| self.rng.random_range(0..self.graph.nodes));
                 self.forge_path(me, &body, &others)
             }
-            2 if !self.replay.is_empty() => {
+            2 => {
+                self.seen.fault("bringers denied");
+                let other = self.rng.random_range(0..self.graph.nodes);
+                self.forge_end(me, &body, other)
+            }
+            3 if !self.replay.is_empty() => {
                 self.seen.fault("replays");
                 self.replay[self.rng.random_range(0..self.replay.len())].clone()
             }
-            3 => {
+            4 => {
                 self.seen.fault("ids of others sealed");
                 // Another's event under its id, sealed by us; of ours, a second one under the same id.
                 let envelope = Envelope::decode(body, &BOUNDS).unwrap();
@@ -79,14 +84,20 @@ impl World {
 
     /// Names of others put into the path, between its true ends.
     fn forge_path(&self, me: usize, body: &[u8], others: &[usize]) -> Bytes {
-        let text = |node| serde_cbor::Value::Text(name(node).as_str().to_owned());
-        let serde_cbor::Value::Array(mut parts) = serde_cbor::from_slice(body).unwrap() else { unreachable!() };
-        let Some(serde_cbor::Value::Array(path)) = parts.last_mut() else { unreachable!() };
-        path.splice(1..1, others.iter().map(|&other| text(other)));
-        if path.last() != Some(&text(me)) {
-            path.push(text(me));
-        }
-        serde_cbor::to_vec(&parts).unwrap().into()
+        with_path(body, |path| {
+            path.splice(1..1, others.iter().map(|&other| text(other)));
+            if path.last() != Some(&text(me)) {
+                path.push(text(me));
+            }
+        })
+    }
+
+    /// Another's name where the bringer's belongs.
+    fn forge_end(&self, me: usize, body: &[u8], other: usize) -> Bytes {
+        with_path(body, |path| {
+            path.retain(|name| *name != text(me));
+            path.push(text(other));
+        })
     }
 
     /// One who offers without end says that its log is longer by so much.
@@ -112,6 +123,17 @@ impl World {
             bytes: Bytes::from_static(b"nothing"),
         }
     }
+}
+
+fn text(node: usize) -> serde_cbor::Value {
+    serde_cbor::Value::Text(name(node).as_str().to_owned())
+}
+
+fn with_path(body: &[u8], change: impl FnOnce(&mut Vec<serde_cbor::Value>)) -> Bytes {
+    let serde_cbor::Value::Array(mut parts) = serde_cbor::from_slice(body).unwrap() else { unreachable!() };
+    let Some(serde_cbor::Value::Array(path)) = parts.last_mut() else { unreachable!() };
+    change(path);
+    serde_cbor::to_vec(&parts).unwrap().into()
 }
 
 /// The envelopes in a frame, with their slots.
