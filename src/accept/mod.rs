@@ -13,6 +13,7 @@ mod journal;
 mod judge;
 mod notice;
 mod roster;
+mod storeless;
 mod strangers;
 mod withdrawal;
 
@@ -39,6 +40,7 @@ use strangers::Strangers;
 pub(crate) use notice::kept_notices;
 pub use notice::{NoticeError, Noticed, Rotation};
 pub use roster::{Published, RosterError};
+pub use storeless::{Judgement, Seen, judge};
 pub use withdrawal::Event;
 
 /// How long to wait before a full store is tried again.
@@ -152,7 +154,7 @@ impl Gate {
     pub fn known(&self, peer: &Name) -> Acquaintance {
         let rules = self.rules();
         let terms = rules.terms.get(peer).cloned().unwrap_or_default();
-        Acquaintance { store: self.store.clone(), rules, terms, strangers: self.strangers.clone() }
+        Acquaintance { seen: self.store.clone(), rules, terms, strangers: self.strangers.clone() }
     }
 
     /// Judges envelopes that a peer brings and commits what is good, together with the cursor of its log; returns the
@@ -407,20 +409,21 @@ pub struct Own {
 }
 
 /// The node as a link sees it: the seen set and the origins.
-pub struct Acquaintance {
-    store: Store,
+pub struct Acquaintance<S = Store> {
+    seen: S,
     rules: Arc<Rules>,
     terms: Arc<Terms>,
     strangers: Arc<Strangers>,
 }
 
-impl Acquaintance {
+impl<S: Seen> Acquaintance<S> {
     fn is_withdrawn(&self, offer: &Offer) -> bool {
-        self.rules.origins.keys(&offer.1).any(|key| self.store.is_withdrawn(key, offer.2))
+        let mut keys = self.rules.origins.keys(&offer.1);
+        keys.any(|key| self.seen.seen(&SeenKeys::of_withdrawn(key, offer.2)).is_some())
     }
 }
 
-impl Known for Acquaintance {
+impl<S: Seen> Known for Acquaintance<S> {
     fn keys(&self, offer: &Offer) -> Option<SeenKeys> {
         // An offer does not name the key: that of today stands for all that its origin has.
         let origins = &self.rules.origins;
@@ -438,7 +441,7 @@ impl Known for Acquaintance {
             return Standing::Refuse(Verdict::Loop);
         }
         let mut others = self.rules.origins.keys(&offer.1).map(|key| SeenKeys::of_offer(key, offer.2, offer.4));
-        let seen = |keys: &SeenKeys| self.store.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
+        let seen = |keys: &SeenKeys| self.seen.seen(keys).is_some_and(|hidden| hidden <= keys.hidden);
         if seen(keys) || others.any(|keys| seen(&keys)) {
             Standing::Known
         } else if self.is_withdrawn(offer) {

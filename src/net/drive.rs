@@ -309,9 +309,11 @@ impl<'a> Session<'a> {
                 self.link.push.rewind(position);
             }
         }
-        if let Some(after) = self.link.push.needs(store.head(), self.exchange.clock()) {
+        let head = store.head();
+        if let Some(after) = self.link.push.needs(head, self.exchange.clock()) {
             let entries = store.read(after, READ).await?;
-            let through = entries.last().map_or(after, |entry| entry.seq);
+            // None, up to a head that is behind it: all of that has expired.
+            let through = entries.last().map_or(head, |entry| entry.seq);
             let giving = self.giving(&entries).await?;
             let mut notes = Vec::with_capacity(entries.len());
             let outgoing = entries.iter().map(|entry| {
@@ -485,3 +487,6 @@ impl Drop for Session<'_> {
 pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

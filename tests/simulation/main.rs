@@ -1,128 +1,63 @@
-//! A network of nodes with one clock and no network: the real links, claims, policy and seals, over pipes that are cut,
-//! beside nodes that crash, fall silent or lie.
+//! Networks of nodes with one clock and no network: the real links, claims, gate, policy, seals and stores, over pipes that
+//! are cut, beside nodes that crash, fall silent or lie. `network/` has them; `examples/simulate` runs larger ones.
 //!
-//! `SEED=n cargo nextest run --test simulation` runs other networks than the fixed ones.
+//! `SEED=n cargo nextest run --test simulation` runs other networks than the fixed ones; `INTELMQ_RELAY_TESTS=long` more
+//! and larger ones.
 
 #![allow(clippy::unwrap_used)] // A test that panics says what it found.
 
-mod node;
+mod mixed;
+mod network;
 mod rate;
-mod reference;
-mod rules;
-mod world;
+
+use std::ops::{Range, RangeInclusive};
 
 use intelmq_relay::link::{Settings, Violation};
-use node::Manner;
+use network::faults::disturb;
+use network::graph::{ALL, Graph, Share};
+use network::node::Manner;
+use network::report::Numbers;
+use network::rules::{Kind, Rules};
+use network::scenario::{self, originate};
+use network::world::{Action, Event, World};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use rules::{Kind, Rules};
-use uuid::Uuid;
-use world::{Action, Event, Graph, Share, World};
 
 /// When the last fault is healed, ms; and when everything must be quiet.
 const HEALED: u64 = 90_000;
 const SETTLED: u64 = HEALED + 60_000;
 
-fn seeds(fixed: std::ops::Range<u64>) -> Vec<u64> {
-    let seeds = match std::env::var("SEED") {
+fn is_long() -> bool {
+    std::env::var("INTELMQ_RELAY_TESTS").is_ok_and(|length| length == "long")
+}
+
+/// `SEED`, or the fixed ones: of them the first `short`, unless it may take long.
+fn seeds(fixed: Range<u64>, short: usize) -> Vec<u64> {
+    let seeds: Vec<u64> = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => fixed.collect(),
+        Err(_) => fixed.take(if is_long() { usize::MAX } else { short }).collect(),
     };
     println!("seeds: {seeds:?}");
     seeds
 }
 
-/// A connected graph: a random tree and some edges more.
-fn graph(rng: &mut ChaCha20Rng, nodes: usize) -> Graph {
-    let mut graph = Graph::new(nodes);
-    for node in 1..nodes {
-        graph.join(rng.random_range(0..node), node, rng.random_range(10..60));
-    }
-    for _ in 0..nodes {
-        let (a, b) = (rng.random_range(0..nodes), rng.random_range(0..nodes));
-        if a != b && !graph.shares.contains_key(&(a, b)) {
-            graph.join(a, b, rng.random_range(10..60));
-        }
-    }
-    graph
-}
-
-/// Some give nothing one way, and one node hides fields from some of its peers.
-fn restrict(rng: &mut ChaCha20Rng, graph: &mut Graph) {
-    let redacting = rng.random_range(0..graph.nodes);
-    for (&(giver, _), share) in &mut graph.shares {
-        if rng.random_bool(0.05) {
-            share.give = false;
-        }
-        share.redact = giver == redacting && rng.random_bool(0.6);
-    }
+/// A connected graph of random size.
+fn graph(rng: &mut ChaCha20Rng, nodes: RangeInclusive<usize>) -> Graph {
+    let nodes = rng.random_range(nodes);
+    Graph::random(rng, nodes, 4)
 }
 
 fn event(origin: usize, tlp: &'static str) -> Event {
-    Event { origin, tlp, to: Vec::new(), encrypted: false, content: false, steals: None, id: Uuid::nil(), born: None }
+    Event::new(origin, tlp)
 }
 
-fn events(rng: &mut ChaCha20Rng, nodes: usize, count: usize) -> Vec<Event> {
-    const TLP: [&str; 8] = ["CLEAR", "CLEAR", "GREEN", "GREEN", "none", "AMBER", "AMBER+STRICT", "RED"];
-    let one = |_| {
-        let mut event = event(rng.random_range(0..nodes), TLP[rng.random_range(0..TLP.len())]);
-        if event.tlp == "RED" || rng.random_bool(0.2) {
-            event.to = (0..nodes).filter(|_| rng.random_bool(0.5)).collect();
-        }
-        event.content = rng.random_bool(0.3);
-        event
-    };
-    (0..count).map(one).collect()
-}
-
-/// Events of one origin that are sealed together, spread over `0..until`.
-fn originate(world: &mut World, rng: &mut ChaCha20Rng, until: u64) {
-    let mut of_origin: Vec<Vec<usize>> = vec![Vec::new(); world.nodes.len()];
-    for (number, event) in world.events.iter().enumerate() {
-        of_origin[event.origin].push(number);
-    }
-    for mut events in of_origin {
-        while !events.is_empty() {
-            let batch = events.split_off(events.len().saturating_sub(rng.random_range(1..6)));
-            world.at(rng.random_range(0..until), Action::Originate { events: batch });
-        }
-    }
-}
-
-/// Cuts, crashes, and nodes that stop reading; all over at [`HEALED`].
-fn disturb(world: &mut World, rng: &mut ChaCha20Rng) {
-    let (edges, nodes) = (world.graph.edges(), world.nodes.len());
-    for _ in 0..nodes {
-        let (a, b) = edges[rng.random_range(0..edges.len())];
-        let from = rng.random_range(0..HEALED);
-        world.at(from, Action::Cut { a, b });
-        world.at((from + rng.random_range(100..20_000)).min(HEALED), Action::Heal { a, b });
-    }
-    for _ in 0..nodes.div_ceil(2) {
-        let node = rng.random_range(0..nodes);
-        let from = rng.random_range(0..HEALED);
-        world.at(from, Action::Crash { node });
-        world.at((from + rng.random_range(10..15_000)).min(HEALED), Action::Start { node });
-    }
-    for _ in 0..nodes.div_ceil(8) {
-        let node = rng.random_range(0..nodes);
-        let from = rng.random_range(0..HEALED);
-        world.at(from, Action::StopReading { node });
-        world.at((from + rng.random_range(1_000..60_000)).min(HEALED), Action::ReadAgain { node });
-    }
-    // A node that stopped reading may have crashed since, and the other way round.
-    for node in 0..nodes {
-        world.at(HEALED, Action::Start { node });
-    }
-}
-
-fn some_network(seed: u64, nodes: std::ops::RangeInclusive<usize>, manners: &[Manner]) -> World {
+fn some_network(seed: u64, nodes: RangeInclusive<usize>, manners: &[Manner]) -> World {
     println!("seed {seed}");
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let nodes = rng.random_range(nodes);
     let mut graph = graph(&mut rng, nodes);
-    restrict(&mut rng, &mut graph);
-    let events = events(&mut rng, nodes, 40 + 2 * nodes);
+    let nodes = graph.nodes;
+    graph.restrict(&mut rng);
+    let events = scenario::events(&mut rng, nodes, 40 + 2 * nodes, false);
     // A small window, so that it closes.
     let settings = Settings { window: 4 << 10, ..Settings::default() };
     let mut world = World::new(graph, events, settings, seed);
@@ -135,7 +70,7 @@ fn some_network(seed: u64, nodes: std::ops::RangeInclusive<usize>, manners: &[Ma
             world.at(HEALED, Action::Become { node, manner: Manner::Honest });
         }
     }
-    disturb(&mut world, &mut rng);
+    disturb(&mut world, &mut rng, HEALED);
     world
 }
 
@@ -146,39 +81,39 @@ fn settles(mut world: World) {
 
 #[test]
 fn small_networks_settle_after_faults() {
-    for seed in seeds(0..12) {
+    for seed in seeds(0..40, 8) {
         settles(some_network(seed, 3..=8, &[]));
     }
 }
 
 #[test]
 fn large_networks_settle_after_faults() {
-    for seed in seeds(100..103) {
+    for seed in seeds(100..103, 1) {
         settles(some_network(seed, 20..=30, &[]));
     }
 }
 
 #[test]
 fn networks_with_a_zombie_settle() {
-    for seed in seeds(200..206) {
+    for seed in seeds(200..220, 4) {
         settles(some_network(seed, 4..=12, &[Manner::Zombie]));
     }
 }
 
 #[test]
 fn networks_with_a_liar_settle() {
-    for seed in seeds(300..308) {
+    for seed in seeds(300..330, 5) {
         settles(some_network(seed, 4..=12, &[Manner::Liar]));
     }
 }
 
 /// A network in which everybody has rules of their own, for what is given and what is taken.
-fn network_with_rules(seed: u64, kind: Kind, nodes: std::ops::RangeInclusive<usize>) -> (usize, usize) {
+fn network_with_rules(seed: u64, kind: Kind, nodes: RangeInclusive<usize>) -> (usize, usize) {
     println!("seed {seed}");
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let nodes = rng.random_range(nodes);
     let graph = graph(&mut rng, nodes);
-    let mut events = events(&mut rng, nodes, 30 + nodes);
+    let nodes = graph.nodes;
+    let mut events = scenario::events(&mut rng, nodes, 30 + nodes, false);
     // With content ids one copy can keep another from being looked at: what everybody must have would depend on it.
     events.iter_mut().for_each(|event| event.content = false);
     // What names recipients is encrypted to them, half of the time. With many nodes, their slots would make events so large
@@ -191,12 +126,12 @@ fn network_with_rules(seed: u64, kind: Kind, nodes: std::ops::RangeInclusive<usi
     let settings = Settings { window: 8 << 10, ..Settings::default() };
     let mut world = World::new(graph, events, settings, seed).with_rules(rules);
     originate(&mut world, &mut rng, HEALED - 10_000);
-    disturb(&mut world, &mut rng);
+    disturb(&mut world, &mut rng, HEALED);
     settles(world);
     restrictions
 }
 
-fn networks_with_rules(seeds: Vec<u64>, kind: Kind, nodes: std::ops::RangeInclusive<usize>) {
+fn networks_with_rules(seeds: Vec<u64>, kind: Kind, nodes: RangeInclusive<usize>) {
     let all = seeds.into_iter().map(|seed| network_with_rules(seed, kind, nodes.clone()));
     let (withheld, redacted) = all.fold((0, 0), |sum, (w, r)| (sum.0 + w, sum.1 + r));
     println!("{withheld} events were not for everybody, {redacted} copies had something hidden");
@@ -205,28 +140,22 @@ fn networks_with_rules(seeds: Vec<u64>, kind: Kind, nodes: std::ops::RangeInclus
 
 #[test]
 fn rules_hold_and_keep_nothing_else_in_small_networks() {
-    networks_with_rules(seeds(1000..1060), Kind::Exact, 5..=12);
+    networks_with_rules(seeds(1000..1060, 15), Kind::Exact, 5..=12);
 }
 
 #[test]
 fn rules_hold_and_keep_nothing_else_in_middle_networks() {
-    networks_with_rules(seeds(1100..1140), Kind::Exact, 12..=30);
+    networks_with_rules(seeds(1100..1140, 5), Kind::Exact, 12..=30);
 }
 
 #[test]
 fn rules_hold_and_keep_nothing_else_in_large_networks() {
-    networks_with_rules(seeds(1200..1210), Kind::Exact, 30..=60);
-}
-
-/// The same with other seeds, so that they run side by side.
-#[test]
-fn rules_hold_and_keep_nothing_else_in_more_large_networks() {
-    networks_with_rules(seeds(1210..1220), Kind::Exact, 30..=60);
+    networks_with_rules(seeds(1200..1220, 1), Kind::Exact, 30..=60);
 }
 
 #[test]
 fn rules_about_way_and_hidden_fields_hold_in_every_order() {
-    networks_with_rules(seeds(1300..1380), Kind::Wild, 5..=25);
+    networks_with_rules(seeds(1300..1380, 12), Kind::Wild, 5..=25);
 }
 
 /// Node 4 comes late, and catches up from three peers at once: none of them is nearly always first, so all must keep
@@ -245,7 +174,7 @@ fn catching_up_from_several_peers_brings_each_body_once() {
     world.at(21_000, Action::Start { node: 4 });
     world.run(50_000);
     world.check_settled();
-    let copies = world.bodies.iter().filter(|((node, _), _)| *node == 4).map(|(_, count)| count).sum::<u32>();
+    let copies = world.seen.bodies - 3 * 2400;
     println!("{copies} bodies for 2400 events");
     assert!(copies <= 2500, "{copies}");
 }
@@ -278,15 +207,15 @@ fn a_stolen_content_id_keeps_nothing_from_anybody() {
     world.at(25_000, Action::Originate { events: vec![0] });
     world.run(60_000);
     world.check_settled();
-    assert_eq!(world.arrivals.len(), 8, "both events at all four");
+    assert_eq!(world.seen.arrivals.len(), 8, "both events at all four");
 }
 
 #[test]
 fn without_faults_a_body_comes_once() {
-    for seed in seeds(400..403) {
+    for seed in seeds(400..403, 2) {
         println!("seed {seed}");
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let mut graph = graph(&mut rng, 8);
+        let mut graph = graph(&mut rng, 8..=8);
         for (a, b) in [(0, 7), (1, 6), (2, 5), (3, 7), (0, 5)] {
             if !graph.shares.contains_key(&(a, b)) {
                 graph.join(a, b, rng.random_range(10..60));
@@ -297,9 +226,8 @@ fn without_faults_a_body_comes_once() {
         originate(&mut world, &mut rng, 60_000);
         world.run(90_000);
         world.check_settled();
-        let (needed, came) = (world.arrivals.len() - world.events.len(), world.bodies.values().sum::<u32>());
-        let copies = f64::from(came) / needed as f64;
-        println!("{copies:.3} copies of each body per node, {needed} needed");
+        let copies = Numbers::of(&world.seen, &world.events).copies();
+        println!("{copies:.3} copies of each body per node");
         assert!(copies <= 1.2, "{copies}");
         assert_eq!(world.violations, []);
     }
@@ -318,8 +246,8 @@ fn ring() -> (Graph, Vec<Event>) {
 /// The longest that any event took to any node but node 0.
 fn slowest(world: &World) -> u64 {
     let born = |event: usize| world.events[event].born.expect("everything is born here");
-    let times = world.arrivals.iter().filter(|((node, _), _)| *node != 0);
-    times.map(|(&(_, event), at)| at - born(event)).max().unwrap_or(0)
+    let times = world.seen.arrivals.iter().filter(|((node, _), _)| *node != 0);
+    times.map(|(&(_, event), (at, _))| at - born(event)).max().unwrap_or(0)
 }
 
 #[test]
@@ -329,7 +257,7 @@ fn a_peer_that_stops_reading_disturbs_nobody() {
     originate(&mut world, &mut ChaCha20Rng::seed_from_u64(1), 60_000);
     world.at(5_000, Action::StopReading { node: 0 });
     world.run(61_000);
-    assert_eq!(world.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
+    assert_eq!(world.seen.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
     let slowest = slowest(&world);
     println!("slowest: {slowest} ms");
     assert!(slowest < 1_000, "{slowest} ms");
@@ -354,13 +282,11 @@ fn a_peer_that_offers_and_never_serves_delays_nobody_for_long() {
     originate(&mut world, &mut ChaCha20Rng::seed_from_u64(2), 120_000);
     world.run(130_000);
     let slowest = slowest(&world);
-    let late = world
-        .arrivals
-        .iter()
-        .filter(|&(&(node, event), at)| node != 0 && at - world.events[event].born.unwrap() > 1_000);
+    let born = |event: usize| world.events[event].born.unwrap();
+    let late = world.seen.arrivals.iter().filter(|((node, event), (at, _))| *node != 0 && at - born(*event) > 1_000);
     let late = late.count();
     println!("slowest: {slowest} ms; {late} of {} took more than a second", 5 * 200);
-    assert_eq!(world.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
+    assert_eq!(world.seen.arrivals.keys().filter(|(node, _)| *node != 0).count(), 5 * 200);
     assert!(slowest < 6_000, "one claim's time: {slowest} ms");
     assert!(late < 150, "{late}");
     let unanswered = |(_, _, peer, violation): &(u64, usize, usize, Violation)| {
@@ -384,13 +310,14 @@ fn the_fuller_copy_wins_in_every_order_of_arrival() {
             for (a, b, latency) in [(0, 1, slow), (0, 2, 20), (1, 3, 20), (2, 3, 60), (3, 4, 10)] {
                 graph.join(a, b, latency);
             }
-            graph.shares.insert((2, 3), Share { redact: true, ..world::ALL });
+            graph.shares.insert((2, 3), Share { redact: true, ..ALL });
             let events = (0..5).map(|_| Event { content, ..event(0, "GREEN") }).collect();
             let mut world = World::new(graph, events, Settings::default(), slow);
             world.at(20_000, Action::Originate { events: vec![0, 1, 2, 3, 4] });
             world.run(60_000);
             world.check_settled();
-            let copies = |node: usize| world.nodes[node].durable.log.iter().map(|entry| entry.sealed.hidden());
+            let log = |node: usize| world.nodes[node].keep.read(0, usize::MAX).into_iter();
+            let copies = |node| log(node).map(|entry| entry.envelope.hidden());
             orders.insert(copies(3).collect::<Vec<_>>());
             assert_eq!(copies(3).collect::<Vec<_>>(), copies(4).collect::<Vec<_>>());
         }

@@ -11,8 +11,9 @@ use intelmq_relay::policy::Terms;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 
+use super::graph::Graph;
 use super::node::{name, secret};
-use super::world::{Event, Graph};
+use super::world::Event;
 
 /// The fields of an event here, in their order.
 pub const FIELDS: [&str; 5] = ["classification.type", "source.ip", "extra.n", "extra.secret", "raw"];

@@ -1,0 +1,102 @@
+//! A link that is driven over a stream, the other side by hand.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
+
+use super::*;
+use crate::accept::{Bringer, Own, Rules};
+use crate::config;
+use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
+use crate::link::{Allowance, Hello};
+use crate::net::Traffic;
+use crate::policy::Policy;
+use crate::store::Store;
+
+const DAY: u64 = 24 * 3600 * 1000;
+
+async fn exchange(data: &std::path::Path, secret: &Secret) -> Exchange {
+    let me: Name = "me".parse().unwrap();
+    let policy = Policy { me: me.clone(), default_tlp: Tlp::Amber, hops: 16 };
+    let (origins, terms, bounds) = (Arc::default(), HashMap::new(), Bounds::default());
+    let rules = Rules { me, key: secret.key(), origins, policy, terms, bounds, age: DAY, future: DAY };
+    let store = Store::open(data, &config::Store::default()).await.unwrap();
+    Exchange {
+        gate: Gate::new(store, rules),
+        settings: Settings { beat: 50, ..Settings::default() },
+        token_key: TokenKey::derive(secret.expose_seed()),
+        claims: Claims::default(),
+        started: Instant::now(),
+        progress: watch::Sender::new(()),
+    }
+}
+
+async fn receive(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Frame {
+    loop {
+        if let Some(length) = decode_length(buffer, 1 << 20).unwrap() {
+            let frame = Frame::decode(&buffer[..length]).unwrap();
+            buffer.advance(length);
+            return frame;
+        }
+        assert!(stream.read_buf(buffer).await.unwrap() > 0, "the link ended");
+    }
+}
+
+/// The simulation of long outages found it: the link read and read, and its peer was never told where the log ends.
+#[tokio::test]
+async fn a_peer_that_comes_back_when_everything_has_expired_is_told_where_the_log_ends() {
+    let (data, secret, theirs) =
+        (tempfile::tempdir().unwrap(), Secret::from_seed(&[1; 32]), Secret::from_seed(&[2; 32]));
+    let exchange = exchange(data.path(), &secret).await;
+    let rules = exchange.gate.rules();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+    let header = message.header(&rules.me, Uuid::from_u128(1), now());
+    let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+    let sealed = seal(&secret, vec![draft], &mut rng);
+    exchange.gate.own(Own { sealed, ..Own::default() }, now()).await.unwrap();
+    let store = exchange.gate.store();
+    assert_eq!(store.expire(now() + 30 * DAY).await.unwrap().entries, 1);
+
+    let partner = Partner {
+        bringer: Bringer { name: "it".parse().unwrap(), key: theirs.key() },
+        id: 1,
+        terms: watch::Sender::default(),
+        allowance: Arc::new(Allowance::default()),
+        first_contact: From::All,
+        resend: watch::Sender::new(None),
+        traffic: Mutex::new(Traffic::default()),
+    };
+    let tokens = exchange.token_key.of_peer(theirs.key(), []);
+    let before = tokens.seal(store.log_id(), 0, &mut rng);
+    let (ours, mut stream) = tokio::io::duplex(1 << 20);
+    let peer = async {
+        let mut buffer = BytesMut::new();
+        assert!(matches!(receive(&mut stream, &mut buffer).await, Frame::Hello(_)));
+        let hello = Hello {
+            node: "it".parse().unwrap(),
+            software: "a test".into(),
+            log: Uuid::from_u128(2),
+            envelope_bytes: 1 << 16,
+            frame_bytes: 1 << 20,
+            test: false,
+        };
+        for frame in [Frame::HelloAck(hello), Frame::Pull(From::Token(before.into()))] {
+            stream.write_all(&frame.encode()).await.unwrap();
+        }
+        loop {
+            if let Frame::Beat(beat) = receive(&mut stream, &mut buffer).await {
+                return tokens.open(&beat.token);
+            }
+        }
+    };
+    let told = tokio::select! {
+        end = exchange.run(ours, true, &partner) => panic!("{end}"),
+        told = tokio::time::timeout(Duration::from_secs(20), peer) => told.expect("it is told in time"),
+    };
+    assert_eq!(told, Some((store.log_id(), 1)));
+}

@@ -1,0 +1,144 @@
+//! A store in memory, for networks with more nodes than one machine has room for stores: it takes the decisions that the
+//! real one takes (`store::plan`, `store::retention`), and keeps nothing that the real one would not.
+//!
+//! `both_stores_tell_the_same_story` runs the same networks on both: whatever differs is a fault of one.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use intelmq_relay::accept::Judgement;
+use intelmq_relay::config;
+use intelmq_relay::envelope::{Key, Name, Sealed, SeenKey, SeenKeys};
+use intelmq_relay::link::Verdict;
+use intelmq_relay::store::Entry;
+use uuid::Uuid;
+
+/// As in the store: entries and bytes of one chunk, which expires as a whole.
+const CHUNK_ENTRIES: usize = 32;
+const CHUNK_BYTES: usize = 64 << 10;
+const DAY: u64 = 24 * 3600 * 1000;
+
+pub struct Memory {
+    pub log_id: Uuid,
+    log: VecDeque<Arc<Entry>>,
+    first: u64,
+    /// The first number of each chunk, and the newest time in it.
+    chunks: VecDeque<(u64, u64)>,
+    chunk_bytes: usize,
+    /// Fields hidden in the best copy, and the day of the newest.
+    seen: HashMap<SeenKey, (u16, u64)>,
+    cursors: BTreeMap<[u8; 32], Vec<u8>>,
+    days: config::Store,
+}
+
+/// What was judged and is not durable.
+pub struct Held {
+    pub judged: Vec<Judgement>,
+    pub from: Option<Name>,
+    pub cursor: Option<(Key, Vec<u8>)>,
+    pub at: u64,
+}
+
+impl Memory {
+    pub fn new(log_id: Uuid, days: config::Store) -> Memory {
+        let (log, chunks) = (VecDeque::new(), VecDeque::new());
+        let (seen, cursors) = (HashMap::new(), BTreeMap::new());
+        Memory { log_id, log, first: 1, chunks, chunk_bytes: 0, seen, cursors, days }
+    }
+
+    pub fn known(&self, keys: &SeenKeys) -> Option<u16> {
+        [Some(keys.insert), keys.also]
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.seen.get(&key))
+            .map(|seen| seen.0)
+            .min()
+    }
+
+    pub fn head(&self) -> u64 {
+        self.first + self.log.len() as u64 - 1
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn cursor(&self, peer: &Key) -> Option<Vec<u8>> {
+        self.cursors.get(peer.as_bytes()).cloned()
+    }
+
+    pub fn read(&self, after: u64, most: usize) -> Vec<Arc<Entry>> {
+        let skip = (after + 1).saturating_sub(self.first) as usize;
+        self.log.range(skip.min(self.log.len())..).take(most).cloned().collect()
+    }
+
+    /// Everything of it at once; the verdicts.
+    pub fn commit(&mut self, held: Held) -> Vec<Verdict> {
+        let Held { judged, from, cursor, at } = held;
+        let mut remembered = Vec::new();
+        let one = |judged| match judged {
+            Judgement::Good(envelope) => self.append(at, from.clone(), *envelope),
+            Judgement::Bad(verdict, keys) => {
+                remembered.extend(keys);
+                verdict
+            }
+        };
+        let verdicts = judged.into_iter().map(one).collect();
+        for keys in remembered {
+            let keys = SeenKeys { hidden: 0, ..keys };
+            if self.known(&keys) != Some(0) {
+                self.remember(&keys, at);
+            }
+        }
+        self.cursors.extend(cursor.map(|(peer, token)| (*peer.as_bytes(), token)));
+        verdicts
+    }
+
+    fn append(&mut self, at: u64, from: Option<Name>, envelope: Sealed) -> Verdict {
+        let keys = envelope.seen_keys();
+        let known = self.known(&keys);
+        if known.is_some_and(|hidden| hidden <= keys.hidden) {
+            return Verdict::Duplicate;
+        }
+        let seq = self.head() + 1;
+        let bytes = envelope.bytes().len();
+        let begun = self.chunks.back().map_or(CHUNK_ENTRIES as u64, |(first, _)| seq - first);
+        if begun >= CHUNK_ENTRIES as u64 || begun > 0 && self.chunk_bytes + bytes > CHUNK_BYTES {
+            self.chunks.push_back((seq, at));
+            self.chunk_bytes = 0;
+        }
+        if let Some((_, newest)) = self.chunks.back_mut() {
+            *newest = at.max(*newest);
+        }
+        // Beside the envelope: its time, where it came from, and two lengths.
+        self.chunk_bytes += 8 + 1 + from.as_ref().map_or(0, |name| name.as_str().len()) + 4 + bytes;
+        self.log.push_back(Arc::new(Entry { seq, at, from, completes: known.is_some(), envelope }));
+        self.remember(&keys, at);
+        if known.is_some() { Verdict::Completed } else { Verdict::Accepted }
+    }
+
+    fn remember(&mut self, keys: &SeenKeys, at: u64) {
+        let (hidden, day) = self.seen.entry(keys.insert).or_insert((keys.hidden, at / DAY));
+        (*hidden, *day) = (keys.hidden.min(*hidden), (at / DAY).max(*day));
+    }
+
+    pub fn expire(&mut self, now: u64) {
+        let oldest = now.saturating_sub(u64::from(self.days.log_days) * DAY);
+        while self.chunks.front().is_some_and(|(_, newest)| *newest < oldest) {
+            self.chunks.pop_front();
+            let next = self.chunks.front().map_or(self.head() + 1, |(first, _)| *first);
+            self.log.drain(..(next - self.first) as usize);
+            self.first = next;
+        }
+        // A day longer: what is sealed ahead of our clock is young for so much longer.
+        let day = now.saturating_sub((u64::from(self.days.seen_days) + 1) * DAY) / DAY;
+        self.seen.retain(|_, (_, newest)| *newest >= day);
+    }
+
+    /// After a restart the writer begins a new chunk.
+    pub fn restart(&mut self) {
+        if self.chunks.back().is_some_and(|(first, _)| *first <= self.head()) {
+            self.chunk_bytes = CHUNK_BYTES + 1;
+        }
+    }
+}
