@@ -363,7 +363,7 @@ fn rot(dir: &Path, number: usize, rng: &mut ChaCha8Rng) -> String {
     files.sort();
     // Every file, and most often the one that has nearly everything.
     let db = dir.join("sled/db");
-    let path = if number % 4 == 0 { files[rng.random_range(0..files.len())].clone() } else { db };
+    let path = if number.is_multiple_of(4) { files[rng.random_range(0..files.len())].clone() } else { db };
     let mut bytes = std::fs::read(&path).unwrap();
     let end = bytes.len();
     let at = match number % 3 {
