@@ -90,8 +90,9 @@ pub fn links() -> Vec<Vec<u8>> {
     let refused = (0, Answer::Refuse(Verdict::Malformed));
     let told = frames().split_off(3);
     vec![
-        [batch(1, vec![offer(0), offer(1)], &[]), bodies(1), batch(2, Vec::new(), &[envelope.clone()])].concat(),
-        [batch(1, vec![offer(0)], &[envelope.clone()]), want(vec![refused]), bodies(1)].concat(),
+        [batch(1, vec![offer(0), offer(1)], &[]), bodies(1), batch(2, Vec::new(), std::slice::from_ref(&envelope))]
+            .concat(),
+        [batch(1, vec![offer(0)], std::slice::from_ref(&envelope)), want(vec![refused]), bodies(1)].concat(),
         told.concat(),
     ]
 }
