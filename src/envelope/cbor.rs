@@ -67,10 +67,10 @@ impl<'a> Reader<'a> {
         if self.list()? == length { Ok(()) } else { Err(self.not("a list of another length")) }
     }
 
-    /// A map of texts to anything, of which the keys are read one after the other.
-    pub(super) fn map(&mut self) -> Result<Map<'_, 'a>, Malformed> {
+    /// A map of texts to anything, of which the keys are read one after the other. `keys`: those that it may have.
+    pub(super) fn map(&mut self, keys: &'static [&'static str]) -> Result<Map<'_, 'a>, Malformed> {
         let left = self.head(MAP, "a map")?;
-        Ok(Map { reader: self, left, next: None })
+        Ok(Map { reader: self, keys, left, next: None, last: None })
     }
 
     /// Whether a list comes next.
@@ -135,10 +135,13 @@ impl<'a> Reader<'a> {
 /// What is left of a map whose keys have an order.
 pub(super) struct Map<'r, 'a> {
     reader: &'r mut Reader<'a>,
+    keys: &'static [&'static str],
     /// Pairs whose key was not read.
     left: u64,
     /// A key that was read, and its value not.
     next: Option<&'a str>,
+    /// The key of the value that was read last.
+    last: Option<&'a str>,
 }
 
 impl<'a> Map<'_, 'a> {
@@ -153,7 +156,7 @@ impl<'a> Map<'_, 'a> {
 
     /// The value of the next key.
     pub(super) fn value(&mut self) -> &mut Reader<'a> {
-        self.next = None;
+        self.last = self.next.take();
         self.reader
     }
 
@@ -172,12 +175,22 @@ impl<'a> Map<'_, 'a> {
         key: &str,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
     ) -> Result<T, Malformed> {
-        self.maybe(key, read)?.ok_or_else(|| self.reader.not(key))
+        self.maybe(key, read)?.ok_or_else(|| self.fault(key))
     }
 
     /// No key may follow.
     pub(super) fn end(mut self) -> Result<(), Malformed> {
-        if self.next()?.is_none() { Ok(()) } else { Err(self.reader.not("no such key here")) }
+        if self.next()?.is_none() { Ok(()) } else { Err(self.fault("end")) }
+    }
+
+    /// Why `key` does not come next.
+    fn fault(&self, key: &str) -> Malformed {
+        let at = self.reader.at;
+        Malformed::Cbor(match self.next {
+            Some(next) if !self.keys.contains(&next) => format!("unknown field before byte {at}"),
+            Some(next) if self.last == Some(next) => format!("duplicate field {next:?} before byte {at}"),
+            _ => format!("missing field {key:?} before byte {at}, or the keys are not in the order of the one form"),
+        })
     }
 }
 

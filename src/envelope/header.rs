@@ -20,7 +20,15 @@ const MAX_LIST: usize = 256;
 const MAX_TEXT: usize = 1024;
 
 const TOO_MANY: Malformed = Malformed::Header("a list has too many entries");
-const ABSENT: Malformed = Malformed::Header("what is empty is absent");
+const ABSENT: Malformed = Malformed::Header("what is empty is absent in the one form");
+
+/// The keys of a header,
+const KEYS: &[&str] = &[
+    "v", "id", "origin", "key", "org", "instance", "time", "type", "format", "tlp", "to", "keys", "tags", "links",
+    "ext", "content", "n",
+];
+/// and of its links.
+const LINKS: &[&str] = &["parent", "related", "group", "alternate", "replaces", "withdraws"];
 
 /// What an envelope carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,8 +169,11 @@ impl Header {
 
     /// The same of a header that was checked before it was stored.
     pub(super) fn reopen(bytes: &[u8]) -> Result<Header, Malformed> {
+        if bytes.first().is_none_or(|first| first >> 5 != 5) {
+            return Err(Malformed::Header("it is no CBOR map"));
+        }
         let mut reader = Reader::new(bytes);
-        let mut map = reader.map()?;
+        let mut map = reader.map(KEYS)?;
         let v = map.must("v", Reader::uint)?;
         if v != u64::from(VERSION) {
             return Err(Malformed::Version(v));
@@ -194,7 +205,7 @@ impl Header {
     /// The origin and the id that these bytes name, if they begin as a header does.
     pub(super) fn named(bytes: &[u8]) -> Result<(Name, Uuid), Malformed> {
         let mut reader = Reader::new(bytes);
-        let mut map = reader.map()?;
+        let mut map = reader.map(KEYS)?;
         map.must("v", Reader::uint)?;
         let id = map.must("id", uuid)?;
         Ok((map.must("origin", name)?, id))
@@ -253,19 +264,22 @@ fn text(reader: &mut Reader<'_>) -> Result<String, Malformed> {
 }
 
 fn name(reader: &mut Reader<'_>) -> Result<Name, Malformed> {
-    reader.text()?.parse().map_err(|_| Malformed::Header("it names what is no node name"))
+    reader.text()?.parse().map_err(|_| Malformed::Header("what is no node name stands for one"))
 }
 
 fn kind(reader: &mut Reader<'_>) -> Result<Kind, Malformed> {
     let text = reader.text()?;
     let kind = [Kind::Event, Kind::Report, Kind::Withdrawal].into_iter().find(|kind| kind.as_str() == text);
-    kind.ok_or(Malformed::Header("an unknown type"))
+    kind.ok_or(Malformed::Header("its type is an unknown variant"))
 }
 
 /// Only as it is written: a relay that knew other spellings would read what others refuse.
 fn tlp(reader: &mut Reader<'_>) -> Result<Tlp, Malformed> {
     let text = reader.text()?;
-    Tlp::ALL.into_iter().find(|tlp| tlp.as_str() == text).ok_or(Malformed::Header("an unknown TLP label"))
+    Tlp::ALL
+        .into_iter()
+        .find(|tlp| tlp.as_str() == text)
+        .ok_or(Malformed::Header("its tlp is no TLP label of the one form"))
 }
 
 fn items<'a, T>(
@@ -293,7 +307,7 @@ fn texts(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
 }
 
 fn links(reader: &mut Reader<'_>) -> Result<Links, Malformed> {
-    let mut map = reader.map()?;
+    let mut map = reader.map(LINKS)?;
     let links = Links {
         parent: map.maybe("parent", text)?,
         related: map.maybe("related", texts)?.unwrap_or_default(),
@@ -307,14 +321,14 @@ fn links(reader: &mut Reader<'_>) -> Result<Links, Malformed> {
 }
 
 fn extensions(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, Malformed> {
-    let mut map = reader.map()?;
+    let mut map = reader.map(&[])?;
     let mut ext = BTreeMap::new();
     while let Some(key) = map.next()? {
         if ext.len() >= MAX_LIST {
             return Err(TOO_MANY);
         }
         if ext.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= key) {
-            return Err(Malformed::Header("its extensions are not in the order of their keys"));
+            return Err(Malformed::Header("its extensions are not in the one form: each key once, and in their order"));
         }
         ext.insert(key.to_owned(), text(map.value())?);
     }
