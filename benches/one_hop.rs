@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)] // What fails here is to stop it.
 
 #[path = "support/nodes.rs"]
+#[allow(dead_code)] // Another benchmark uses the rest of it.
 mod nodes;
 #[path = "../tests/support/redis.rs"]
 #[allow(dead_code)]

@@ -10,6 +10,7 @@ mod events;
 #[path = "support/intelmq.rs"]
 mod intelmq;
 #[path = "support/rabbitmq.rs"]
+#[allow(dead_code)] // A benchmark uses the rest of it.
 mod rabbitmq;
 #[path = "support/relay.rs"]
 #[allow(dead_code)] // Other tests use the rest of it.

@@ -1,5 +1,8 @@
 //! Relays as processes of the built program, as benchmarks run them.
 
+#[path = "process.rs"]
+pub mod process;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -72,11 +75,17 @@ impl Relay {
 
     /// User and system time so far, of all threads.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        // After the name, which stands in brackets: state is field 3, utime 14, stime 15.
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / rustix::param::clock_ticks_per_second() as f64
+        process::cpu_seconds(self.process.id())
+    }
+
+    /// What it takes of memory.
+    pub fn memory(&self) -> process::Memory {
+        process::memory(self.process.id())
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 }
 

@@ -32,6 +32,11 @@ pub struct Rabbit {
 
 impl Rabbit {
     pub async fn start() -> Rabbit {
+        Rabbit::start_with(&[]).await
+    }
+
+    /// The same, with plugins of RabbitMQ's, as `["rabbitmq_shovel"]`.
+    pub async fn start_with(plugins: &[&str]) -> Rabbit {
         // Another process may take a port before the broker does: then it ends, and other ports are tried.
         for _ in 0..5 {
             let directory = tempfile::tempdir().unwrap();
@@ -47,9 +52,9 @@ impl Rabbit {
             if names.try_wait().unwrap().is_some() {
                 continue;
             }
-            // Small, so that a broker is not refused for the machine's disk; no plugin asks for a port.
+            // Small, so that a broker is not refused for the machine's disk. Plugins that ask for a port are not for here.
             fs::write(directory.path().join("rabbitmq.conf"), "disk_free_limit.absolute = 1MB\n").unwrap();
-            fs::write(directory.path().join("plugins"), "[].\n").unwrap();
+            fs::write(directory.path().join("plugins"), format!("[{}].\n", plugins.join(","))).unwrap();
             let broker = spawn(directory.path(), port, (dist, epmd));
             let mut rabbit = Rabbit { directory, port, internal: (dist, epmd), names, broker };
             if rabbit.is_ready().await {
@@ -62,6 +67,16 @@ impl Rabbit {
     /// How a door reaches it.
     pub fn config(&self) -> config::Amqp {
         config::Amqp { port: self.port, ..config::Amqp::default() }
+    }
+
+    /// Where its data is.
+    pub fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The group of its processes.
+    pub fn group(&self) -> u32 {
+        self.broker.id()
     }
 
     /// A connection of somebody else's.
