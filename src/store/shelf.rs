@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{StoreError, pieces};
+use super::pieces;
 
 /// Bytes of a file, beyond which the next one begins, unless a chunk alone has more. A file goes with its last chunk, so
 /// about as much of the disk is held by what has expired.
@@ -202,22 +202,15 @@ impl Shelf {
         }
     }
 
-    /// The bytes at this place, as they were written.
-    pub(super) fn read(&self, place: &Place) -> Result<Vec<u8>, StoreError> {
+    /// The bytes at this place, as they were written; or why not.
+    pub(super) fn read(&self, place: &Place) -> Result<Vec<u8>, String> {
         let Place { file, offset, length, sum } = *place;
-        let name = || format!("log/{}", name(file));
+        let at = || format!("{length} bytes at {offset} of log/{}", name(file));
         let mut bytes = vec![0; length as usize];
         let read = self.file(file).and_then(|file| file.read_exact_at(&mut bytes, offset.into()));
-        read.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => StoreError::damaged(format!("{} is missing", name())),
-            io::ErrorKind::UnexpectedEof => StoreError::damaged(format!("{} ends before {offset} + {length}", name())),
-            _ => StoreError::broken(format!("reading {} failed: {error}", name())),
-        })?;
+        read.map_err(|error| format!("{} cannot be read: {error}", at()))?;
         if crc32fast::hash(&bytes) != sum {
-            return Err(StoreError::damaged(format!(
-                "the {length} bytes at {offset} of {} are not as they were written",
-                name()
-            )));
+            return Err(format!("{} are not as they were written", at()));
         }
         Ok(bytes)
     }
