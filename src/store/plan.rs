@@ -149,7 +149,11 @@ impl<'a> Plan<'a> {
         if nothing && !self.quarantined && !self.ends.journal.is_changed() {
             return Ok(Planned { batch: None, ids: self.ids, entries: self.entries, crowded_out: 0 });
         }
-        self.store_part()?;
+        if self.ends.log.is_large() {
+            self.store_chunk()?
+        } else {
+            self.store_part()?
+        }
         let open = &mut self.ends.days;
         for day in open.iter_mut().filter(|day| day.changed) {
             self.batch.insert(keys::seen(day.day, day.number), day.ids.encode());

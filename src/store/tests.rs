@@ -347,29 +347,29 @@ async fn the_log_goes_by_age_and_numbers_are_never_used_twice() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;
     for day in 0..10u64 {
-        let drafts = (0..160).map(|i| Draft { at: DAY0 + day * DAY, ..draft(day * 160 + i, 50) });
+        let drafts = (0..100).map(|i| Draft { at: DAY0 + day * DAY, ..draft(day * 100 + i, 50) });
         store.commit(entries(drafts)).await.unwrap();
     }
-    // log_days = 7: days 0 and 1 are older at the end of day 8, and a chunk goes with its newest entry.
-    let expired = store.expire(DAY0 + 9 * DAY - 1).await.unwrap();
+    // log_days = 7: days 0 to 2 are older at the end of day 9, and a chunk goes with its newest entry.
+    let expired = store.expire(DAY0 + 10 * DAY - 1).await.unwrap();
     assert_eq!((expired.entries, expired.ids), (256, 0));
-    assert_eq!((store.first(), store.head(), store.usage().entries), (257, 1600, 1344));
+    assert_eq!((store.first(), store.head(), store.usage().entries), (257, 1000, 744));
     assert_eq!(store.read(0, ALL).await.unwrap()[0].seq, 257);
     let store = reopen(store, &dir).await;
     assert_eq!(store.read(0, ALL).await.unwrap()[0].seq, 257);
-    assert!(read_all(&store, 0, ALL).await.iter().map(|entry| entry.seq).eq(257..=1600));
+    assert!(read_all(&store, 0, ALL).await.iter().map(|entry| entry.seq).eq(257..=1000));
 
     store.commit(entries([draft(5000, 50)])).await.unwrap();
     let expired = store.expire(DAY0 + 30 * DAY).await.unwrap();
-    assert_eq!((expired.entries, expired.ids), (1345, 1601));
+    assert_eq!((expired.entries, expired.ids), (745, 1001));
     assert_eq!(store.usage(), Usage { entries: 0, log_bytes: 0, ids: 0, quarantined: 0, journal_bytes: 0 });
-    assert_eq!((store.first(), store.head()), (1602, 1601));
+    assert_eq!((store.first(), store.head()), (1002, 1001));
     assert!(store.read(0, ALL).await.unwrap().is_empty());
     assert_eq!(store.expire(DAY0 + 30 * DAY).await.unwrap(), Expired::default());
     let store = reopen(store, &dir).await;
-    assert_eq!((store.first(), store.head()), (1602, 1601));
+    assert_eq!((store.first(), store.head()), (1002, 1001));
     // Forgotten, so new; and the number goes on.
-    assert_eq!(store.commit(entries([draft(5000, 50)])).await.unwrap(), [Appended::New(1602)]);
+    assert_eq!(store.commit(entries([draft(5000, 50)])).await.unwrap(), [Appended::New(1002)]);
     assert_eq!(read_all(&store, 0, ALL).await.len(), 1);
 }
 
@@ -735,17 +735,17 @@ async fn a_start_that_did_not_come_to_its_end_is_begun_again() {
 async fn what_is_purged_is_nowhere_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &config()).await.unwrap();
-    for number in 1..=170 {
+    for number in 1..=300 {
         store.commit(Commit { entries: vec![draft(number, 300)], ..Commit::default() }).await.unwrap();
     }
-    let all = ReadLimit { entries: 200, bytes: usize::MAX };
+    let all = ReadLimit { entries: 400, bytes: usize::MAX };
     let before = store.read(0, all).await.unwrap();
     // In a full chunk, in the one that is being filled, and one that is not there.
-    assert_eq!(store.purge(vec![170, 3, 999, 5]).await.unwrap(), 3);
+    assert_eq!(store.purge(vec![300, 3, 999, 5]).await.unwrap(), 3);
     let check = |after: &[Arc<Entry>]| {
-        assert_eq!(after.len(), 170);
+        assert_eq!(after.len(), 300);
         for (old, new) in before.iter().zip(after) {
-            let (copy, is_purged) = (&new.envelope, [3, 5, 170].contains(&new.seq));
+            let (copy, is_purged) = (&new.envelope, [3, 5, 300].contains(&new.seq));
             assert_eq!((old.seq, old.at, &old.from), (new.seq, new.at, &new.from));
             assert_eq!(copy.header(), old.envelope.header());
             assert_eq!(copy.hidden() == 3, is_purged, "{}", new.seq);
@@ -755,13 +755,13 @@ async fn what_is_purged_is_nowhere_in_the_log() {
         }
     };
     check(&store.read(0, all).await.unwrap());
-    store.commit(Commit { entries: vec![draft(171, 300)], ..Commit::default() }).await.unwrap();
-    assert_eq!(store.purge(vec![170]).await.unwrap(), 1, "again: nothing changes");
+    store.commit(Commit { entries: vec![draft(301, 300)], ..Commit::default() }).await.unwrap();
+    assert_eq!(store.purge(vec![300]).await.unwrap(), 1, "again: nothing changes");
     store.close().await;
     drop(store);
     let store = Store::open(dir.path(), &config()).await.unwrap();
     let mut after = store.read(0, all).await.unwrap();
-    while after.len() < 171 {
+    while after.len() < 301 {
         after.extend(store.read(after.len() as u64, all).await.unwrap());
     }
     assert_eq!(after.pop().unwrap().envelope.hidden(), 0);

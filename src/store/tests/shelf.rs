@@ -26,12 +26,14 @@ fn is_anywhere(dir: &TempDir, bytes: &[u8]) -> bool {
     all.into_iter().any(|path| has(fs::read(path).unwrap()))
 }
 
+/// Entries of a chunk.
+const EACH: u64 = log::CHUNK_ENTRIES as u64;
+
 /// So many entries, in commits of a chunk each: everything goes straight to the files.
 async fn store_chunks(store: &Store, chunks: u64, size: usize) {
-    let each = log::CHUNK_ENTRIES as u64;
     for _ in 0..chunks {
         let first = store.head() + 1;
-        store.commit(entries((first..first + each).map(|n| draft(n, size)))).await.unwrap();
+        store.commit(entries((first..first + EACH).map(|n| draft(n, size)))).await.unwrap();
     }
 }
 
@@ -93,11 +95,11 @@ async fn what_is_purged_is_in_no_file() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir).await;
     store_chunks(&store, 3, 300).await;
-    let old = shelved(&store, 129);
+    let old = shelved(&store, EACH + 1);
     let parts: Vec<&[u8]> = old.chunks_exact(64).step_by(old.len() / 64 / 8).collect();
     assert!(parts.iter().all(|part| is_anywhere(&dir, part)), "the search finds it");
     let kept = shelved(&store, 1);
-    assert_eq!(store.purge(vec![130, 200]).await.unwrap(), 2);
+    assert_eq!(store.purge(vec![EACH + 2, EACH + 80]).await.unwrap(), 2);
     let gone = |when: &str| {
         assert!(!parts.iter().any(|part| is_anywhere(&dir, part)), "{when}");
         assert!(is_anywhere(&dir, &kept));
@@ -144,10 +146,16 @@ async fn damage_to_a_file_is_named() {
         match Store::open(dir.path(), &config()).await {
             Ok(store) => {
                 assert!(opens, "{what}");
-                assert!(read_all(&store, 256, ALL).await.iter().map(|entry| entry.seq).eq(257..=384));
-                assert_eq!(store.read(0, ReadLimit { entries: 128, bytes: usize::MAX }).await.unwrap().len(), 128);
-                let error = store.read(128, ALL).await.unwrap_err().to_string();
-                assert!(error.contains("the chunk of the log at 129") && error.contains("log/0000000001"), "{error}");
+                assert!(
+                    read_all(&store, 2 * EACH, ALL).await.iter().map(|entry| entry.seq).eq(2 * EACH + 1..=3 * EACH)
+                );
+                assert_eq!(store.read(0, ALL).await.unwrap().len() as u64, EACH);
+                let error = store.read(EACH, ALL).await.unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("the chunk of the log at {}", EACH + 1))
+                        && error.contains("log/0000000001"),
+                    "{error}"
+                );
             }
             Err(error @ OpenError::Damaged { .. }) => {
                 assert!(!opens && error.to_string().contains("log/0000000001"), "{what}: {error}");
