@@ -73,7 +73,8 @@ impl Store {
         let at = dir.clone();
         blocking(move || start(&dir, config))
             .await
-            .unwrap_or_else(|error| Err(OpenError::Io { dir: at, error: std::io::Error::other(error.to_string()) }))
+            // sled asserts where a file is not as it left it.
+            .unwrap_or_else(|error| Err(OpenError::Damaged { dir: at, reason: format!("it cannot be read: {error}") }))
     }
 
     /// The log's id: random, made with the store. Numbers mean something only together with it.

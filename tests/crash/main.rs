@@ -190,7 +190,7 @@ async fn judge(dir: PathBuf, acknowledged: u64, expected: &BTreeMap<u64, Portrai
         store.close().await;
         Ok::<_, String>(portrait)
     };
-    let Ok(looked) = tokio::time::timeout(Duration::from_secs(20), look).await else {
+    let Ok(looked) = tokio::time::timeout(Duration::from_secs(100), look).await else {
         return Outcome::Wrong("it hangs".into());
     };
     let portrait = match looked {
@@ -305,12 +305,12 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
     let mut rng = ChaCha8Rng::seed_from_u64(seed());
     let runtime = runtime();
     let recording = Recording::of(&RUNS, &runtime);
-    let count = explore(&recording, images(150), &mut rng, &runtime);
+    let count = explore(&recording, images(90), &mut rng, &runtime);
     count.report("power cuts");
     let mut bad = count.bad.len();
     for opening in [true, false].into_iter().cycle().take(if is_long() { 12 } else { 2 }) {
         let second = recording.after_a_cut(opening, &mut rng, &runtime);
-        let count = explore(&second, images(75), &mut rng, &runtime);
+        let count = explore(&second, images(40), &mut rng, &runtime);
         count.report(if opening { "second cuts, the first while it was opened" } else { "second cuts" });
         bad += count.bad.len();
     }
@@ -342,7 +342,7 @@ fn what_rots_is_whole_or_refused_by_name() {
     let whole = Disk::of(dir.path());
     let expected = BTreeMap::from([(portrait.step, portrait.clone())]);
     let mut count = Count::default();
-    let all = images(200).min(20_000);
+    let all = images(120).min(20_000);
     for number in 0..all {
         let image = folder();
         whole.write(Part::Nothing, &mut rng, image.path());
@@ -402,3 +402,23 @@ fn rot(dir: &Path, number: usize, rng: &mut ChaCha8Rng) -> String {
 
 /// sled's, as the store has it.
 const SEGMENT: usize = 2 << 20;
+
+/// sled cleans up only while something is written: what is freed is used again all the same.
+#[test]
+fn a_store_of_a_steady_size_has_a_file_of_a_steady_size() {
+    let (runtime, dir) = (runtime(), folder());
+    let size = || std::fs::metadata(dir.path().join("sled/db")).unwrap().len();
+    let mut sizes = Vec::new();
+    runtime.block_on(async {
+        let store = work::open(dir.path()).await.unwrap();
+        for round in 0..8 {
+            for number in 1..=150 {
+                work::replace_one(&store, round * 150 + number).await.unwrap();
+            }
+            sizes.push(size());
+        }
+        store.close().await;
+    });
+    println!("{sizes:?}");
+    assert!(sizes[7] <= sizes[3] + 4 * SEGMENT as u64, "{sizes:?}");
+}

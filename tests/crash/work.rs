@@ -99,6 +99,15 @@ fn commit(store: &Store, step: u64) -> Commit {
     commit
 }
 
+/// Puts an item of 40 KB into quarantine, and takes the one out that was put in 60 before.
+pub async fn replace_one(store: &Store, number: u64) -> Result<(), StoreError> {
+    let mut bytes = vec![0; 40_000];
+    ChaCha8Rng::seed_from_u64(number).fill_bytes(&mut bytes);
+    let (door, reason, held) = ("door".parse().unwrap(), String::new(), Held::Item(bytes.into()));
+    let quarantine = vec![Quarantined { at: time(0), door, reason, held }];
+    store.commit(Commit { quarantine, release: vec![number.saturating_sub(60)], ..Commit::default() }).await.map(|_| ())
+}
+
 fn id_of(step: u64) -> Uuid {
     Uuid::from_u64_pair(7, step)
 }
