@@ -257,7 +257,10 @@ fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let ends = plan::Ends::new(opened.state, opened.stock, opened.ward, opened.journal).map_err(io)?;
     let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &ends, opened.index));
     // It has just been opened.
-    let _ = shared.with_disk(|disk| Ok(shared.testify(disk)));
+    let _ = shared.with_disk(|disk| {
+        shared.testify(disk);
+        Ok(())
+    });
     let (queue, jobs) = Queue::new();
     let writer = Writer::new(shared.clone(), jobs, ends);
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;
