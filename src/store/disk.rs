@@ -1,7 +1,8 @@
 //! The disk: an open sled, and what "durable" means.
 //!
 //! Owns the one way to write: a batch, sled's flush, and `fdatasync` on the same inode, because the flush alone ends
-//! in `sync_file_range`; then the batch's number for [`super::witness`]. It must never write after an error: sled 0.34.7
+//! in `sync_file_range`; before it, what the batch speaks of on the [`super::shelf`], and after it what it does not speak of any
+//! more; then the batch's number for [`super::witness`]. It must never write after an error: sled 0.34.7
 //! then refuses everything until it is opened anew (its `global_error`), and what of the failed batch reached the file is
 //! known only after that. So an error in here is [`StoreError::Broken`], and the usual reason for one, a full disk, is
 //! looked for beforehand.
@@ -14,14 +15,15 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use super::shelf::{Place, Shelf, Stock};
 use super::sum::{Batch, Sum};
 use super::witness::{Said, Witness};
 use super::{OpenError, StoreError, keys, pieces};
@@ -31,6 +33,9 @@ pub(super) struct Disk {
     db: sled::Db,
     file: File,
     dir: PathBuf,
+    shelf: Shelf,
+    /// Places that are zero, which sled says are to be.
+    wiped: Mutex<Vec<Place>>,
     /// The number of the last batch,
     batch: AtomicU64,
     /// and the sum after it.
@@ -39,8 +44,8 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or makes a sled in this folder.
-    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Disk, OpenError> {
+    /// Opens or makes a sled in this folder; the shelf goes with it.
+    pub(super) fn open(dir: &Path, shelf: Shelf, cache_bytes: u64) -> Result<Disk, OpenError> {
         let io = |error| OpenError::Io { dir: dir.into(), error };
         await_release(dir)?;
         settle(dir).map_err(io)?;
@@ -63,7 +68,8 @@ impl Disk {
         let numbers = batch.map_or(Some((0, Sum::default())), |bytes| decode(&bytes));
         let (batch, sum) = numbers.ok_or_else(|| damaged("the number of the last batch has not 16 bytes".into()))?;
         let (batch, sum) = (batch.into(), sum.0.into());
-        Ok(Disk { db, file, dir: dir.into(), batch, sum, witness: OnceLock::new() })
+        let wiped = Mutex::default();
+        Ok(Disk { db, file, dir: dir.into(), shelf, wiped, batch, sum, witness: OnceLock::new() })
     }
 
     /// The number of the last batch; 0: there was none.
@@ -91,8 +97,48 @@ impl Disk {
         &self.db
     }
 
+    /// The log's files.
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// What is to be zero on the shelf, and may not be yet.
+    pub(super) fn void(&self) -> Result<Vec<Place>, StoreError> {
+        let place = |key: Result<sled::IVec, sled::Error>| {
+            let place = keys::void_place(&key.map_err(StoreError::read)?).and_then(Place::decode);
+            place.ok_or_else(|| StoreError::damaged("what is to be zero lies nowhere"))
+        };
+        self.db.scan_prefix([keys::VOID]).keys().map(place).collect()
+    }
+
+    /// Brings the shelf to what sled says of it. For when everything else is found to be good: it takes away.
+    pub(super) fn settle_shelf(&self, used: &[Place], void: Vec<Place>) -> io::Result<Stock> {
+        // Before what is nobody's goes: it is among that.
+        self.shelf.wipe(&void)?;
+        *self.wiped.lock().unwrap_or_else(PoisonError::into_inner) = void;
+        self.shelf.settle(used)
+    }
+
     /// Writes the batch; on return it is durable. Every error is [`StoreError::Broken`].
     pub(super) fn write(&self, mut batch: Batch) -> Result<(), StoreError> {
+        let failed = |error: io::Error| StoreError::broken(format!("writing failed: {error}"));
+        let shelf = std::mem::take(&mut batch.shelf);
+        self.shelf.append(&shelf).map_err(failed)?;
+        let mut wiped = self.wiped.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in wiped.drain(..) {
+            batch.remove(keys::void(&place.encode()));
+        }
+        for place in &shelf.void {
+            batch.insert(keys::void(&place.encode()), &[]);
+        }
+        self.write_sled(batch)?;
+        self.shelf.wipe(&shelf.void).map_err(failed)?;
+        self.shelf.remove(&shelf);
+        *wiped = shelf.void;
+        Ok(())
+    }
+
+    fn write_sled(&self, mut batch: Batch) -> Result<(), StoreError> {
         let number = self.batch() + 1;
         let written = catch_unwind(AssertUnwindSafe(|| {
             let sum = self.sum().after(&self.db, &batch)?;

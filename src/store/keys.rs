@@ -17,7 +17,8 @@ pub(super) const BATCH: &[u8] = b"\0batch";
 pub(super) const JOURNAL: &[u8] = b"\0journal";
 
 const CURSOR: u8 = b'c';
-const LOG: u8 = b'l';
+/// The chunks of the log.
+pub(super) const LOG: u8 = b'l';
 const QUARANTINE: u8 = b'q';
 /// The journal's chunks about entries,
 pub(super) const NOTES: u8 = b'j';
@@ -25,6 +26,9 @@ pub(super) const NOTES: u8 = b'j';
 pub(super) const ID_NOTES: u8 = b'r';
 /// The chunks of ids.
 pub(super) const SEEN: u8 = b's';
+
+/// What is to be made zero on the shelf.
+pub(super) const VOID: u8 = b'z';
 
 /// What [`super::sum`] covers: all that is read when a store opens.
 pub(super) const SUMMED: [u8; 3] = [CURSOR, QUARANTINE, SEEN];
@@ -97,6 +101,16 @@ pub(super) fn cursor(cursor: &Cursor) -> Vec<u8> {
     let mut key = vec![CURSOR, kind, bytes.len() as u8];
     key.extend_from_slice(bytes);
     key
+}
+
+/// A place on the shelf, encoded, that is to be made zero.
+pub(super) fn void(place: &[u8]) -> Vec<u8> {
+    [&[VOID], place].concat()
+}
+
+/// The place in a key of [`void`].
+pub(super) fn void_place(key: &[u8]) -> Option<&[u8]> {
+    key.strip_prefix(&[VOID])
 }
 
 /// A chunk of the journal, of one kind: what the log's head was when it was begun, and its number.

@@ -1,7 +1,7 @@
 //! The store: the log, the seen set and the cursors, durable in one place.
 //!
-//! Owns sled (nobody else imports it), the numbering of the log, and what "durable" means: one atomic `sled::Batch`,
-//! one flush and one `fdatasync` of the same inode per commit. Only [`crate::accept`] commits; everybody reads.
+//! Owns sled (nobody else imports it), the files beside it that the bulk of the log lies in, the numbering of the log, and what
+//! "durable" means: per commit, first those files, then one atomic `sled::Batch`, one flush and one `fdatasync` of the same inode. Only [`crate::accept`] commits; everybody reads.
 //! Public methods are `async`, so that another engine could take this place.
 //!
 //! It must never decide whether an event is good, and never recreate or repair what it does not understand: a
@@ -22,6 +22,7 @@ mod recent;
 mod retention;
 mod seen;
 mod shared;
+mod shelf;
 mod sum;
 mod witness;
 mod writer;
@@ -241,7 +242,7 @@ impl Drop for Inner {
 pub struct Usage {
     /// Entries that are kept.
     pub entries: u64,
-    /// Bytes of them, as stored (compressed). sled takes about twice this on disk.
+    /// Bytes of them, as stored (compressed).
     pub log_bytes: u64,
     /// Ids in the seen set.
     pub ids: u64,
@@ -254,7 +255,7 @@ pub struct Usage {
 fn start(dir: &Path, config: config::Store) -> Result<Store, OpenError> {
     let opened = open::open(dir, config.cache_bytes)?;
     let io = |error| OpenError::Io { dir: dir.into(), error };
-    let ends = plan::Ends::new(opened.state, opened.ward, opened.journal).map_err(io)?;
+    let ends = plan::Ends::new(opened.state, opened.stock, opened.ward, opened.journal).map_err(io)?;
     let shared = Arc::new(Shared::new(dir, opened.id, config, opened.disk, &ends, opened.index));
     // It has just been opened.
     let _ = shared.with_disk(|disk| {

@@ -1,6 +1,6 @@
 //! Opening a store.
 //!
-//! Owns the folder and what is recognised in it: `lock`, `head`, and `sled/` with our marker inside. A new store is made
+//! Owns the folder and what is recognised in it: `lock`, `head`, `log/`, and `sled/` with our marker inside. A new store is made
 //! under another name and renamed when it is complete, so a `sled/` without a marker is never a half-made one of ours.
 //! It must never make a store where there is anything of one, nor repair.
 
@@ -17,8 +17,9 @@ use super::lock::{Lock, LockError};
 use super::quarantine::Ward;
 use super::seen::{self, Filling, Ids, Index, Mark};
 use super::shared::State;
+use super::shelf::{Shelf, Stock};
 use super::sum::{Batch, Sum};
-use super::{OpenError, StoreError, keys, log, pieces, witness};
+use super::{OpenError, StoreError, keys, log, witness};
 
 /// The version of the store's form.
 const VERSION: u32 = 1;
@@ -29,6 +30,7 @@ pub(super) struct Opened {
     pub(super) disk: Disk,
     pub(super) id: Uuid,
     pub(super) state: State,
+    pub(super) stock: Stock,
     pub(super) ward: Ward,
     pub(super) journal: Journal,
     pub(super) index: Index,
@@ -47,8 +49,9 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     }
     let home = dir.join("sled");
     let witness = witness::read(dir).map_err(io)?;
+    let shelf = Shelf::open(dir).map_err(io)?;
     if !home.exists() {
-        if witness.is_some() {
+        if witness.is_some() || !shelf.is_empty().map_err(io)? {
             let reason = "sled/ is missing, and there was one".into();
             return Err(OpenError::Damaged { dir: dir.into(), reason });
         }
@@ -59,10 +62,10 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
             return Err(OpenError::Damaged { dir: dir.into(), reason: format!("sled/{part} is missing") });
         }
     }
-    let disk = Disk::open(&home, cache_bytes)?;
+    let disk = Disk::open(&home, shelf, cache_bytes)?;
     let id = read_marker(dir, &disk)?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
-    let state = read_state(disk.tree()).map_err(damaged)?;
+    let state = read_state(&disk).map_err(damaged)?;
     if let Some(said) = witness.filter(|said| said.id == id && said.batch > disk.batch()) {
         let reason = format!("it is as it was after write {}, and write {} was durable", disk.batch(), said.batch);
         return Err(OpenError::Damaged { dir: dir.into(), reason });
@@ -80,7 +83,9 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
     }
     let ward = Ward::count(disk.tree()).map_err(damaged)?;
     let journal = Journal::open(disk.tree()).map_err(damaged)?;
-    Ok(Opened { lock, disk, id, state, ward, journal, index })
+    let (used, void) = (log::places(disk.tree()).map_err(damaged)?, disk.void().map_err(damaged)?);
+    let stock = disk.settle_shelf(&used, void).map_err(io)?;
+    Ok(Opened { lock, disk, id, state, stock, ward, journal, index })
 }
 
 fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
@@ -92,7 +97,7 @@ fn make(dir: &Path, home: &Path) -> Result<(), OpenError> {
         _ => {}
     }
     DirBuilder::new().mode(0o700).create(&fresh).map_err(io)?;
-    let disk = Disk::open(&fresh, 1 << 20)?;
+    let disk = Disk::open(&fresh, Shelf::open(dir).map_err(io)?, 1 << 20)?;
     let mut batch = Batch::default();
     batch.insert(keys::MARKER, encode_marker(VERSION, Uuid::new_v4()));
     batch.insert(keys::STATE, State::EMPTY.encode());
@@ -131,7 +136,8 @@ fn read_marker(dir: &Path, disk: &Disk) -> Result<Uuid, OpenError> {
 }
 
 /// The counters, if the ends of the log are where they say.
-fn read_state(tree: &sled::Tree) -> Result<State, StoreError> {
+fn read_state(disk: &Disk) -> Result<State, StoreError> {
+    let tree = disk.tree();
     let bytes = tree.get(keys::STATE).map_err(StoreError::read)?;
     let state = bytes.as_deref().and_then(State::decode).ok_or_else(|| StoreError::damaged("no counters"))?;
     let last = tree.get_lt(keys::log(u64::MAX)).map_err(StoreError::read)?;
@@ -142,9 +148,10 @@ fn read_state(tree: &sled::Tree) -> Result<State, StoreError> {
     let last = last.ok_or_else(|| StoreError::damaged("the log is empty and should not be"))?;
     log::head(tree, state.first)?;
     let (head, _) = log::head(tree, last)?;
-    if last + u64::from(head.count) != state.next || pieces::get(tree, &keys::log(last))?.is_none() {
+    if last + u64::from(head.count) != state.next {
         return Err(StoreError::damaged("the log does not end where it says"));
     }
+    log::load(disk, last)?;
     Ok(state)
 }
 

@@ -12,6 +12,7 @@ use super::log::{Compressor, Open};
 use super::quarantine::{self, Ward};
 use super::seen::{self, Id, Ids, Index, Mark};
 use super::shared::State;
+use super::shelf::Stock;
 use super::sum::Batch;
 use super::{Appended, Commit, Cursor, Draft, Entry, Quarantined, StoreError, keys, pieces};
 use crate::envelope::{SeenKey, SeenKeys};
@@ -20,8 +21,7 @@ use crate::envelope::{SeenKey, SeenKeys};
 pub(super) struct Ends {
     pub(super) state: State,
     pub(super) log: Open,
-    /// The stored length of `log`, where it is stored already.
-    pub(super) log_stored: Option<usize>,
+    pub(super) stock: Stock,
     days: Vec<Day>,
     pub(super) compressor: Compressor,
     pub(super) ward: Ward,
@@ -39,15 +39,30 @@ struct Day {
 const OPEN_DAYS: usize = 4;
 
 impl Ends {
-    pub(super) fn new(state: State, ward: Ward, journal: Journal) -> std::io::Result<Ends> {
+    pub(super) fn new(state: State, stock: Stock, ward: Ward, journal: Journal) -> std::io::Result<Ends> {
         let (log, compressor) = (Open::new(state.next), Compressor::new()?);
-        Ok(Ends { state, log, log_stored: None, days: Vec::new(), compressor, ward, journal })
+        Ok(Ends { state, log, stock, days: Vec::new(), compressor, ward, journal })
     }
 
-    /// Begins a new chunk of the log.
+    /// Begins a new chunk of the log. Parts of the one before stay as they are.
     pub(super) fn begin_chunk(&mut self) {
         self.log = Open::new(self.state.next);
-        self.log_stored = None;
+    }
+
+    /// Puts a chunk on the shelf, in the place of what it replaces.
+    pub(super) fn shelve(&mut self, batch: &mut Batch, chunk: &Open) -> Result<(), StoreError> {
+        let place = self.stock.put(&mut batch.shelf, &chunk.pack(&mut self.compressor)?);
+        for (first, old) in &chunk.replaces {
+            pieces::remove(batch, &keys::log(*first), old.value);
+            self.state.log_bytes = self.state.log_bytes.saturating_sub(old.bytes());
+            if let Some(place) = old.place {
+                self.stock.release(&mut batch.shelf, place);
+                batch.shelf.void.push(place);
+            }
+        }
+        pieces::put(batch, &keys::log(chunk.first), &chunk.shelved(&place), None);
+        self.state.log_bytes += u64::from(place.length);
+        Ok(())
     }
 
     /// Lets go of open chunks of days below this one: expiry removes them.
@@ -134,8 +149,10 @@ impl<'a> Plan<'a> {
         if nothing && !self.quarantined && !self.ends.journal.is_changed() {
             return Ok(Planned { batch: None, ids: self.ids, entries: self.entries, crowded_out: 0 });
         }
-        if !self.entries.is_empty() {
-            self.store_chunk()?;
+        if self.ends.log.is_large() {
+            self.store_chunk()?
+        } else {
+            self.store_part()?
         }
         let open = &mut self.ends.days;
         for day in open.iter_mut().filter(|day| day.changed) {
@@ -172,10 +189,12 @@ impl<'a> Plan<'a> {
         let entry = Entry { seq, at, from, completes: known.is_some(), envelope };
         if self.ends.log.is_full_for(&entry) {
             self.store_chunk()?;
-            self.ends.begin_chunk();
         }
         self.ends.log.push(&entry);
         self.ends.state.next += 1;
+        if self.ends.log.is_full() {
+            self.store_chunk()?;
+        }
         self.remember(&keys, entry.at);
         if let Some(keys) = withdraws {
             self.remember(&keys, entry.at);
@@ -210,12 +229,20 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The chunk that was being filled is complete.
     fn store_chunk(&mut self) -> Result<(), StoreError> {
+        let next = Open::new(self.ends.state.next);
+        let chunk = std::mem::replace(&mut self.ends.log, next);
+        self.ends.shelve(&mut self.batch, &chunk)
+    }
+
+    /// What this group has added to the chunk that goes on being filled.
+    fn store_part(&mut self) -> Result<(), StoreError> {
         let ends = &mut *self.ends;
-        let chunk = ends.log.encode(&mut ends.compressor)?;
-        let before = ends.log_stored.replace(chunk.len());
-        pieces::put(&mut self.batch, &keys::log(ends.log.first), &chunk, before);
-        ends.state.log_bytes = ends.state.log_bytes + chunk.len() as u64 - before.unwrap_or(0) as u64;
+        if let Some((first, part)) = ends.log.part(&mut ends.compressor)? {
+            pieces::put(&mut self.batch, &keys::log(first), &part, None);
+            ends.state.log_bytes += part.len() as u64;
+        }
         Ok(())
     }
 
@@ -267,7 +294,7 @@ mod tests {
     fn duplicates_and_completions_are_told_apart_within_a_group_and_across_groups() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Stock::default(), Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let mut append = |number, keys| plan.append(draft(number), keys).unwrap();
         assert_eq!(append(1, keys(1, None, 3)), Appended::New(1));
@@ -296,7 +323,7 @@ mod tests {
     fn a_withdrawn_event_is_not_stored_whichever_comes_first() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Stock::default(), Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let append = |plan: &mut Plan<'_>, envelope: &crate::envelope::Sealed| {
             let draft = Draft { at: DAY0, from: None, envelope: envelope.clone() };
             let keys = draft.envelope.seen_keys();
@@ -322,7 +349,7 @@ mod tests {
     fn a_remembered_refusal_is_seen_as_a_full_copy() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
-        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Stock::default(), Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         let remember = vec![crate::store::Remember { at: DAY0, keys: keys(9, None, 4) }];
         plan.add(Commit { remember, ..Commit::default() }).unwrap();
@@ -335,7 +362,7 @@ mod tests {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let index = Index::new();
         index.insert(Id::of(SeenKey([1; 16])), Mark { hidden: 0, day: 1 });
-        let mut ends = Ends::new(State::EMPTY, Ward::default(), Journal::open(&db).unwrap()).unwrap();
+        let mut ends = Ends::new(State::EMPTY, Stock::default(), Ward::default(), Journal::open(&db).unwrap()).unwrap();
         let mut plan = Plan::new(&db, &index, &mut ends, u64::MAX);
         assert_eq!(plan.append(draft(1), keys(1, None, 0)).unwrap(), Appended::Duplicate);
         assert!(plan.finish().unwrap().batch.is_none());

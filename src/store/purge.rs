@@ -1,15 +1,17 @@
 //! Purge: what is withdrawn leaves the log, its header, id and seal stay.
 //!
-//! Owns rewriting entries in their place with every field hidden: on disk, in the chunk that is being filled, and in
-//! what readers have in memory. It must never change a number, a time or a seal. sled writes the new value elsewhere and
-//! frees the old place: until something else is written there, the old bytes are in the file.
+//! Owns rewriting entries with every field hidden: on disk, in the chunk that is being filled, and in what readers have
+//! in memory. It must never change a number, a time or a seal. Whatever chunk it was, it is complete and on the shelf
+//! afterwards, and its old bytes there are made zero. What lay in sled, as parts do, sled frees: until something else is
+//! written there, the old bytes are in its file.
 
 use std::sync::Arc;
 
+use super::disk::Disk;
 use super::log::{self, Open};
 use super::plan::Ends;
 use super::sum::Batch;
-use super::{Entry, StoreError, keys, pieces};
+use super::{Entry, StoreError, keys};
 
 /// A planned purge.
 pub(super) struct Purge {
@@ -21,7 +23,7 @@ pub(super) struct Purge {
 
 /// Plans hiding all fields of the entries with these numbers. As with [`super::plan`], the ends are ahead of the disk
 /// until it is written.
-pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, seqs: &[u64]) -> Result<Purge, StoreError> {
+pub(super) fn plan(disk: &Disk, ends: &mut Ends, seqs: &[u64]) -> Result<Purge, StoreError> {
     let mut purge = Purge { batch: Batch::default(), entries: Vec::new() };
     let mut done = 0;
     let mut seqs: Vec<u64> = seqs.to_vec();
@@ -31,10 +33,20 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, seqs: &[u64]) -> Result<P
         if *seq <= done || !is_there {
             continue;
         }
-        let chunk = log::load(tree, *seq)?;
+        let (chunk, replaces) = if *seq >= ends.log.first {
+            // Complete as it is: what is in memory of it has the fields.
+            let next = Open::new(ends.state.next);
+            let log = std::mem::replace(&mut ends.log, next);
+            (log.entries()?, log.replaces)
+        } else {
+            let chunk = log::load(disk, *seq)?;
+            let first = chunk.first().map_or(0, |entry| entry.seq);
+            (chunk, vec![(first, log::head(disk.tree(), first)?.1)])
+        };
         let Some(first) = chunk.first().map(|entry| entry.seq) else { continue };
         done = chunk.last().map_or(*seq, |entry| entry.seq);
         let mut open = Open::new(first);
+        open.replaces = replaces;
         for entry in chunk {
             let hide = seqs.binary_search(&entry.seq).is_ok();
             let entry = if hide { Arc::new(hidden(&entry)) } else { entry };
@@ -43,13 +55,7 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, seqs: &[u64]) -> Result<P
                 purge.entries.push(entry);
             }
         }
-        let bytes = open.encode(&mut ends.compressor)?;
-        let before = pieces::length(tree, &keys::log(first))?;
-        pieces::put(&mut purge.batch, &keys::log(first), &bytes, before);
-        ends.state.log_bytes = (ends.state.log_bytes + bytes.len() as u64).saturating_sub(before.unwrap_or(0) as u64);
-        if first == ends.log.first && ends.log_stored.is_some() {
-            (ends.log, ends.log_stored) = (open, Some(bytes.len()));
-        }
+        ends.shelve(&mut purge.batch, &open)?;
     }
     purge.batch.insert(keys::STATE, ends.state.encode());
     Ok(purge)

@@ -97,6 +97,7 @@ impl Taken {
     }
 }
 
-fn cost(entry: &Entry) -> usize {
+/// What an entry takes in memory.
+pub(super) fn cost(entry: &Entry) -> usize {
     entry.envelope.bytes().len() + OVERHEAD
 }

@@ -46,17 +46,20 @@ pub(super) fn plan(tree: &sled::Tree, ends: &mut Ends, config: &config::Store, n
     let oldest = now.saturating_sub(u64::from(config.log_days) * DAY);
     let state = &mut ends.state;
     while keys < KEYS && state.first < state.next {
-        let (head, length) = log::head(tree, state.first)?;
+        let (head, lying) = log::head(tree, state.first)?;
         // The size rule leaves the chunk that is being filled: a log of nothing would serve nobody.
-        let is_open = state.first == ends.log.first;
+        let is_open = state.first >= ends.log.first;
         if head.newest >= oldest && (is_open || state.log_bytes <= config.log_bytes) {
             break;
         }
-        keys += pieces::remove(&mut batch, &keys::log(state.first), length);
+        keys += pieces::remove(&mut batch, &keys::log(state.first), lying.value);
+        if let Some(place) = lying.place {
+            ends.stock.release(&mut batch.shelf, place);
+        }
         state.first += u64::from(head.count);
-        state.log_bytes = state.log_bytes.saturating_sub(length as u64);
+        state.log_bytes = state.log_bytes.saturating_sub(lying.bytes());
         step.expired.entries += u64::from(head.count);
-        step.expired.log_bytes += length as u64;
+        step.expired.log_bytes += lying.bytes();
     }
     if ends.log.first < ends.state.first {
         ends.begin_chunk();

@@ -234,7 +234,7 @@ impl Shared {
         // Taken before: what is in memory now is not read from disk, where its chunk may still change.
         let head = self.head();
         let end = self.recent.read().unwrap_or_else(PoisonError::into_inner).first().unwrap_or(head + 1);
-        self.with_disk(|disk| log::read(disk.tree(), &self.cache, after, end, limit, || self.first()))
+        self.with_disk(|disk| log::read(disk, &self.cache, after, end, limit, || self.first()))
     }
 
     /// Items in quarantine. Blocks.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{StoreError, keys};
+use super::{StoreError, keys, shelf};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(super) struct Batch {
     pub(super) writes: sled::Batch,
     /// Of what counts, the code afterwards; 0: it is gone.
     summed: HashMap<sled::IVec, u64>,
+    /// What changes beside sled.
+    pub(super) shelf: shelf::Changes,
 }
 
 impl Batch {

@@ -266,7 +266,7 @@ impl Writer {
         shared.with_disk_alone(|disk| {
             shared.room(disk, 0)?;
             shared.stop_on_error((|| {
-                let purge = purge::plan(disk.tree(), &mut self.ends, seqs)?;
+                let purge = purge::plan(disk, &mut self.ends, seqs)?;
                 disk.write(purge.batch)?;
                 shared.rewrite(&purge.entries, &self.ends);
                 Ok(purge.entries.len() as u64)

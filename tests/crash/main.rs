@@ -358,12 +358,17 @@ fn what_rots_is_whole_or_refused_by_name() {
 /// Changes one file in this folder.
 fn rot(dir: &Path, number: usize, rng: &mut ChaCha8Rng) -> String {
     let mut files: Vec<PathBuf> = vec![dir.join("head")];
-    files.extend(std::fs::read_dir(dir.join("sled")).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in ["sled", "log"] {
+        files.extend(std::fs::read_dir(dir.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
     files.retain(|path| path.is_file());
     files.sort();
-    // Every file, and most often the one that has nearly everything.
-    let db = dir.join("sled/db");
-    let path = if number.is_multiple_of(4) { files[rng.random_range(0..files.len())].clone() } else { db };
+    // Every file, and most often those that have nearly everything.
+    let path = match number % 4 {
+        0 => files[rng.random_range(0..files.len())].clone(),
+        1 => files.iter().find(|path| path.starts_with(dir.join("log"))).unwrap().clone(),
+        _ => dir.join("sled/db"),
+    };
     let mut bytes = std::fs::read(&path).unwrap();
     let end = bytes.len();
     let at = match number % 3 {

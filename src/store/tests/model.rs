@@ -95,7 +95,7 @@ impl Model {
                 assert!(gone.clone().all(|(_, at, _)| *at < log), "only what is old goes");
                 let kept = self.log.iter().filter(|(_, at, _)| *at >= log).map(|(seq, ..)| *seq).min();
                 let last = kept.unwrap_or(store.head() + 1);
-                assert!(store.first() + 32 > last, "what is old goes, but for its chunk");
+                assert!(store.first() + log::CHUNK_ENTRIES as u64 > last, "what is old goes, but for its chunk");
                 let first = store.first();
                 self.log.retain(|(seq, ..)| *seq >= first);
                 store
