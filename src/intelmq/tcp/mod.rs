@@ -1,7 +1,7 @@
 //! The TCP door: the frames of IntelMQ's TCP output and TCP collector.
 //!
-//! A frame is a length (four bytes, the highest first) and a text; the receiver answers each with `Ok`. [`source`] is
-//! the receiver for IntelMQ's output bots, [`sink`] the sender towards IntelMQ's collector. No place in the stream
+//! A frame is a length (four bytes, the highest first) and a text; the receiver answers each with `Ok`. `source` is
+//! the receiver for IntelMQ's output bots, `sink` the sender towards IntelMQ's collector. No place in the stream
 //! is known to both sides, and an `Ok` that is under way when a connection ends says nothing to anybody: so both
 //! directions are *at least once*. What had its `Ok` is never sent again, and never lost; what had none is sent again.
 //!
