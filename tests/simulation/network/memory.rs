@@ -13,9 +13,10 @@ use intelmq_relay::link::Verdict;
 use intelmq_relay::store::Entry;
 use uuid::Uuid;
 
-/// As in the store: entries and bytes of one chunk, which expires as a whole.
-const CHUNK_ENTRIES: usize = 32;
-const CHUNK_BYTES: usize = 64 << 10;
+/// As in the store: entries and bytes of one chunk, which expires as a whole. Until it is complete, each commit's part of it
+/// is a chunk of its own.
+const CHUNK_ENTRIES: u64 = 256;
+const CHUNK_BYTES: usize = 512 << 10;
 const DAY: u64 = 24 * 3600 * 1000;
 
 pub struct Memory {
@@ -24,11 +25,26 @@ pub struct Memory {
     first: u64,
     /// The first number of each chunk, and the newest time in it.
     chunks: VecDeque<(u64, u64)>,
-    chunk_bytes: usize,
+    /// The chunk that is being filled, and what was added to it since its last part.
+    open: Filling,
+    fresh: Filling,
     /// Fields hidden in the best copy, and the day of the newest.
     seen: HashMap<SeenKey, (u16, u64)>,
     cursors: BTreeMap<[u8; 32], Vec<u8>>,
     days: config::Store,
+}
+
+/// Entries from this number on.
+struct Filling {
+    first: u64,
+    bytes: usize,
+    newest: u64,
+}
+
+impl Filling {
+    fn at(first: u64) -> Filling {
+        Filling { first, bytes: 0, newest: 0 }
+    }
 }
 
 /// What was judged and is not durable.
@@ -43,7 +59,8 @@ impl Memory {
     pub fn new(log_id: Uuid, days: config::Store) -> Memory {
         let (log, chunks) = (VecDeque::new(), VecDeque::new());
         let (seen, cursors) = (HashMap::new(), BTreeMap::new());
-        Memory { log_id, log, first: 1, chunks, chunk_bytes: 0, seen, cursors, days }
+        let (open, fresh) = (Filling::at(1), Filling::at(1));
+        Memory { log_id, log, first: 1, chunks, open, fresh, seen, cursors, days }
     }
 
     pub fn known(&self, keys: &SeenKeys) -> Option<u16> {
@@ -84,6 +101,7 @@ impl Memory {
             }
         };
         let verdicts = judged.into_iter().map(one).collect();
+        self.finish();
         for keys in remembered {
             let keys = SeenKeys { hidden: 0, ..keys };
             if self.known(&keys) != Some(0) {
@@ -102,19 +120,44 @@ impl Memory {
         }
         let seq = self.head() + 1;
         let bytes = envelope.bytes().len();
-        let begun = self.chunks.back().map_or(CHUNK_ENTRIES as u64, |(first, _)| seq - first);
-        if begun >= CHUNK_ENTRIES as u64 || begun > 0 && self.chunk_bytes + bytes > CHUNK_BYTES {
-            self.chunks.push_back((seq, at));
-            self.chunk_bytes = 0;
+        if seq > self.open.first && self.open.bytes + bytes > CHUNK_BYTES {
+            self.complete();
         }
-        if let Some((_, newest)) = self.chunks.back_mut() {
-            *newest = at.max(*newest);
+        for filling in [&mut self.open, &mut self.fresh] {
+            // Beside the envelope: its time, where it came from, and two lengths.
+            filling.bytes += 8 + 1 + from.as_ref().map_or(0, |name| name.as_str().len()) + 4 + bytes;
+            filling.newest = filling.newest.max(at);
         }
-        // Beside the envelope: its time, where it came from, and two lengths.
-        self.chunk_bytes += 8 + 1 + from.as_ref().map_or(0, |name| name.as_str().len()) + 4 + bytes;
         self.log.push_back(Arc::new(Entry { seq, at, from, completes: known.is_some(), envelope }));
+        if seq + 1 - self.open.first >= CHUNK_ENTRIES || self.open.bytes >= CHUNK_BYTES {
+            self.complete();
+        }
         self.remember(&keys, at);
         if known.is_some() { Verdict::Completed } else { Verdict::Accepted }
+    }
+
+    /// The chunk takes the place of its parts, and the next one begins.
+    fn complete(&mut self) {
+        self.chunks.retain(|(first, _)| *first < self.open.first);
+        self.chunks.push_back((self.open.first, self.open.newest));
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        let next = self.head() + 1;
+        (self.open, self.fresh) = (Filling::at(next), Filling::at(next));
+    }
+
+    /// The end of a commit: what it added is a part, or so much that it is a chunk.
+    fn finish(&mut self) {
+        let next = self.head() + 1;
+        let added = next - self.fresh.first;
+        if added >= CHUNK_ENTRIES / 2 || self.fresh.bytes >= CHUNK_BYTES / 2 {
+            self.complete();
+        } else if added > 0 {
+            self.chunks.push_back((self.fresh.first, self.fresh.newest));
+            self.fresh = Filling::at(next);
+        }
     }
 
     fn remember(&mut self, keys: &SeenKeys, at: u64) {
@@ -130,6 +173,9 @@ impl Memory {
             self.log.drain(..(next - self.first) as usize);
             self.first = next;
         }
+        if self.open.first < self.first {
+            self.begin();
+        }
         // A day longer: what is sealed ahead of our clock is young for so much longer.
         let day = now.saturating_sub((u64::from(self.days.seen_days) + 1) * DAY) / DAY;
         self.seen.retain(|_, (_, newest)| *newest >= day);
@@ -137,8 +183,6 @@ impl Memory {
 
     /// After a restart the writer begins a new chunk.
     pub fn restart(&mut self) {
-        if self.chunks.back().is_some_and(|(first, _)| *first <= self.head()) {
-            self.chunk_bytes = CHUNK_BYTES + 1;
-        }
+        self.begin();
     }
 }
