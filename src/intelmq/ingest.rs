@@ -23,7 +23,7 @@ use crate::store::{Held, Quarantined, Store, StoreError};
 /// What is taken at once: one commit.
 const LIMIT: TakeLimit = TakeLimit { items: 512, bytes: 1 << 20 };
 /// How long what was taken may take to be durable, when the door is to be closed.
-const LAST: Duration = Duration::from_millis(300);
+const LAST: Duration = Duration::from_secs(1);
 /// Leaves under one signature, be the envelopes among them ever so few: else their number would show in each. More
 /// would cost a hash (32 bytes) more in each for every doubling.
 const BATCH: usize = 64;
