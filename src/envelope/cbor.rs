@@ -1,5 +1,5 @@
-//! CBOR (RFC 8949) in its one form, read piece by piece: lengths definite, numbers and lengths as short as they can be, no
-//! tags.
+//! CBOR (RFC 8949) in its one form, read piece by piece, and its heads as they are written: lengths definite, numbers and
+//! lengths as short as they can be, no tags.
 //!
 //! A general decoder reads more than others might: an envelope that one node takes and another refuses would split a
 //! network. So this one takes what it is asked for, in one form, and nothing else; and never makes room for what is only
@@ -7,10 +7,11 @@
 
 use super::Malformed;
 
-const UINT: u8 = 0;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const LIST: u8 = 4;
+/// Major types.
+pub(super) const UINT: u8 = 0;
+pub(super) const BYTES: u8 = 2;
+pub(super) const TEXT: u8 = 3;
+pub(super) const LIST: u8 = 4;
 const MAP: u8 = 5;
 const TAG: u8 = 6;
 const NULL: u8 = 0xf6;
@@ -196,11 +197,28 @@ impl<'a> Map<'_, 'a> {
 
 const FORM: Malformed = Malformed::Shape("its bytes are not in the one form that an envelope has");
 
+/// Writes the head of something of so many bytes or elements, or a number, as [`Reader`] reads it.
+pub(super) fn push_head(out: &mut Vec<u8>, major: u8, value: usize) {
+    let major = major << 5;
+    match value {
+        0..=23 => out.push(major | value as u8),
+        24..=0xff => out.extend([major | 24, value as u8]),
+        0x100..=0xffff => {
+            out.push(major | 25);
+            out.extend((value as u16).to_be_bytes());
+        }
+        // Envelopes are bounded far below 4 GiB.
+        _ => {
+            out.push(major | 26);
+            out.extend((value as u32).to_be_bytes());
+        }
+    }
+}
+
 /// The head of a list of so many elements.
 pub(super) fn list_head(length: usize) -> Vec<u8> {
-    // Writing a number into memory cannot fail.
-    let mut head = serde_cbor::to_vec(&length).expect("a length is plain data");
-    head[0] |= LIST << 5;
+    let mut head = Vec::new();
+    push_head(&mut head, LIST, length);
     head
 }
 

@@ -2,13 +2,8 @@
 //!
 //! Owns that such an envelope is, byte for byte and in all that is known of it, what decoding its bytes would give.
 
+use super::cbor::{BYTES, LIST, TEXT, UINT, push_head};
 use super::*;
-
-/// CBOR's major types.
-const UINT: u8 = 0;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const LIST: u8 = 4;
 
 /// A field's head and the heads of its key and value, at most; and so much of everything beside header, fields and proof.
 const FIELD_BYTES: usize = 11;
@@ -26,26 +21,26 @@ impl Envelope {
     ) -> Envelope {
         let size: usize = fields.iter().map(|(key, value)| key.len() + value.len() + FIELD_BYTES).sum();
         let mut out = Vec::with_capacity(header_bytes.len() + size + 34 * seal.proof.len() + REST_BYTES);
-        head(&mut out, LIST, 5);
+        push_head(&mut out, LIST, 5);
         let header_at = part(&mut out, BYTES, header_bytes);
-        head(&mut out, LIST, fields.len());
+        push_head(&mut out, LIST, fields.len());
         let spans = fields.iter().map(|(key, value)| {
-            head(&mut out, LIST, 2);
+            push_head(&mut out, LIST, 2);
             let key = part(&mut out, TEXT, key.as_bytes());
             FieldSpan::Open { key, value: part(&mut out, TEXT, value.as_bytes()), salt: None }
         });
         let fields = spans.collect();
         part(&mut out, BYTES, &seed);
-        head(&mut out, LIST, 4);
-        head(&mut out, UINT, seal.index as usize);
-        head(&mut out, UINT, seal.count as usize);
-        head(&mut out, LIST, seal.proof.len());
+        push_head(&mut out, LIST, 4);
+        push_head(&mut out, UINT, seal.index as usize);
+        push_head(&mut out, UINT, seal.count as usize);
+        push_head(&mut out, LIST, seal.proof.len());
         for hash in &seal.proof {
             part(&mut out, BYTES, hash);
         }
         part(&mut out, BYTES, &seal.signature);
         let path_at = out.len();
-        head(&mut out, LIST, 1);
+        push_head(&mut out, LIST, 1);
         part(&mut out, TEXT, header.origin.as_str().as_bytes());
         let (path, bytes) = (vec![header.origin.clone()], out.into());
         let seen = OnceLock::new();
@@ -54,27 +49,9 @@ impl Envelope {
     }
 }
 
-/// The head of something of so many bytes or elements, or a number.
-fn head(out: &mut Vec<u8>, major: u8, value: usize) {
-    let major = major << 5;
-    match value {
-        0..=23 => out.push(major | value as u8),
-        24..=0xff => out.extend([major | 24, value as u8]),
-        0x100..=0xffff => {
-            out.push(major | 25);
-            out.extend((value as u16).to_be_bytes());
-        }
-        // Envelopes are bounded far below 4 GiB.
-        _ => {
-            out.push(major | 26);
-            out.extend((value as u32).to_be_bytes());
-        }
-    }
-}
-
 /// Bytes or a text; where it is.
 fn part(out: &mut Vec<u8>, major: u8, bytes: &[u8]) -> Span {
-    head(out, major, bytes.len());
+    push_head(out, major, bytes.len());
     let from = out.len() as u32;
     out.extend_from_slice(bytes);
     Span { from, to: out.len() as u32 }
