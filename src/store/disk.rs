@@ -212,7 +212,7 @@ const RELEASE: Duration = Duration::from_secs(10);
 
 /// Waits for sled's own lock. [`super::lock`] is ours already, so it is held by what is left of a sled that this
 /// process has closed a moment ago: its threads may outlive it. A blocking `flock` would wait for a stranger for ever.
-fn await_release(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn await_release(dir: &Path) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { dir: dir.into(), error };
     let file = match File::open(dir.join("db")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

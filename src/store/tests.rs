@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
 use super::*;
-use crate::envelope::{self, Header, Secret};
+use crate::envelope::{self, Secret};
 
 pub(super) const DAY: u64 = 24 * 60 * 60 * 1000;
 /// A day in 2026.
@@ -46,25 +46,8 @@ fn seal(number: u64, size: usize) -> Sealed {
     let fields = [("raw", raw.as_str()), ("source.ip", "192.0.2.1"), ("source.port", "x")];
     let fields = fields.map(|(key, value)| (key.to_owned(), format!("\"{value}\""))).to_vec();
     let secret = Secret::from_seed(&[1; 32]);
-    let header = Header {
-        v: envelope::VERSION,
-        id: Uuid::from_u128(u128::from(number) << 64 | size as u128),
-        origin: "cert-at".parse().unwrap(),
-        key: secret.key(),
-        org: None,
-        instance: None,
-        time: DAY0,
-        kind: envelope::Kind::Event,
-        format: "intelmq".into(),
-        tlp: None,
-        to: vec![],
-        keys: vec![],
-        tags: vec![],
-        links: envelope::Links::default(),
-        ext: Default::default(),
-        content: None,
-        n: 0,
-    };
+    let id = Uuid::from_u128(u128::from(number) << 64 | size as u128);
+    let header = envelope::Message::read(b"{}").unwrap().header(&"cert-at".parse().unwrap(), id, DAY0);
     let bounds = envelope::Bounds { bytes: usize::MAX, ..envelope::Bounds::default() };
     let draft = envelope::Draft::new(header, fields, &bounds).unwrap();
     envelope::seal(&secret, vec![draft], &mut rng).remove(0)
@@ -614,7 +597,9 @@ async fn a_foreign_database_is_refused_and_left_alone() {
 
 /// Changes our store behind its back.
 fn tamper(dir: &TempDir, change: impl FnOnce(&sled::Db)) {
-    let db = sled::Config::new().path(dir.path().join("sled")).segment_size(pieces::SEGMENT).open().unwrap();
+    let home = dir.path().join("sled");
+    disk::await_release(&home).unwrap();
+    let db = sled::Config::new().path(home).segment_size(pieces::SEGMENT).open().unwrap();
     change(&db);
     db.flush().unwrap();
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
 use intelmq_relay::config;
-use intelmq_relay::envelope::{self, Header, Sealed, Secret, SeenKeys};
+use intelmq_relay::envelope::{self, Message, Sealed, Secret, SeenKeys};
 use intelmq_relay::store::{
     Commit, Cursor, Draft, Fate, Held, IdNote, Note, OpenError, Outcome, Quarantined, ReadLimit, Reader, Remember,
     Store, StoreError,
@@ -241,25 +241,8 @@ fn seal(number: u64, size: usize) -> Sealed {
     rng.fill_bytes(&mut raw);
     let raw: String = raw.iter().map(|byte| char::from(b'0' + byte % 43)).collect();
     let secret = Secret::from_seed(&[1; 32]);
-    let header = Header {
-        v: envelope::VERSION,
-        id: Uuid::from_u128(number.into()),
-        origin: "cert-at".parse().unwrap(),
-        key: secret.key(),
-        org: None,
-        instance: None,
-        time: DAY0,
-        kind: envelope::Kind::Event,
-        format: "intelmq".into(),
-        tlp: None,
-        to: vec![],
-        keys: vec![],
-        tags: vec![],
-        links: envelope::Links::default(),
-        ext: Default::default(),
-        content: None,
-        n: 0,
-    };
+    let header =
+        Message::read(b"{}").unwrap().header(&"cert-at".parse().unwrap(), Uuid::from_u128(number.into()), DAY0);
     let bounds = envelope::Bounds { bytes: usize::MAX, ..envelope::Bounds::default() };
     let fields = vec![("raw".to_owned(), format!("\"{raw}\"")), ("source.port".to_owned(), "1".to_owned())];
     let draft = envelope::Draft::new(header, fields, &bounds).unwrap();
