@@ -148,13 +148,15 @@ async fn frames_out_of_place_end_the_link_and_nothing_else() {
     let ours = secret("cert-m");
     let token = || ByteBuf::from([7; 64]);
     let offer = |slot, origin: &str| Offer(slot, origin.parse().unwrap(), Uuid::new_v4(), 900, 0);
-    let batch = |no, offers, whole| Frame::Batch(Batch { no, offers, whole, token: token() }).encode();
+    let batch = |no, offers, whole: &'static [u8]| {
+        Frame::Batch(Batch { no, offers, whole: Bytes::from_static(whole), token: token() }).encode()
+    };
     let wrong: Vec<(&str, Vec<u8>)> = vec![
-        ("a batch out of turn", batch(9, vec![offer(0, "cert-m")], vec![])),
-        ("an empty batch", batch(1, vec![], vec![])),
-        ("a slot twice", batch(1, vec![offer(0, "cert-m"), offer(0, "cert-m")], vec![])),
-        ("a broken body", batch(1, vec![], vec![1, 2, 3])),
-        ("a body unasked", Frame::Bodies(intelmq_relay::link::Bodies { no: 1, packed: vec![] }).encode()),
+        ("a batch out of turn", batch(9, vec![offer(0, "cert-m")], &[])),
+        ("an empty batch", batch(1, vec![], &[])),
+        ("a slot twice", batch(1, vec![offer(0, "cert-m"), offer(0, "cert-m")], &[])),
+        ("a broken body", batch(1, vec![], &[1, 2, 3])),
+        ("a body unasked", Frame::Bodies(intelmq_relay::link::Bodies { no: 1, packed: Bytes::new() }).encode()),
         ("a second pull", Frame::Pull(From::All).encode()),
         ("an answer to nothing", Frame::Done(Done { no: 1, verdicts: vec![], mode: Mode::Offer }).encode()),
         ("a hello too many", Frame::Refuse("why?".into()).encode()),

@@ -85,8 +85,8 @@ pub struct Batch {
     #[serde(deserialize_with = "few::deserialize")]
     pub offers: Vec<Offer>,
     /// What is sent whole: see [`pack`]. Slots of offers and bodies are distinct, and together 0 to n-1.
-    #[serde(with = "serde_bytes")]
-    pub whole: Vec<u8>,
+    #[serde(with = "packed")]
+    pub whole: Bytes,
     /// Where to resume when this batch and all before it are decided.
     pub token: ByteBuf,
 }
@@ -129,8 +129,8 @@ pub struct Bodies {
     /// The batch.
     pub no: u64,
     /// See [`pack`].
-    #[serde(with = "serde_bytes")]
-    pub packed: Vec<u8>,
+    #[serde(with = "packed")]
+    pub packed: Bytes,
 }
 
 /// A batch is decided.
@@ -191,6 +191,13 @@ impl std::convert::From<serde_cbor::Error> for FrameError {
 impl Frame {
     /// The frame's bytes, length first.
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        self.encode_into(&mut bytes);
+        bytes.into()
+    }
+
+    /// As [`Frame::encode`], behind what is there.
+    pub fn encode_into(&self, out: &mut BytesMut) {
         let (kind, body) = match self {
             Frame::Hello(body) => (0, cbor(body)),
             Frame::HelloAck(body) => (1, cbor(body)),
@@ -207,7 +214,10 @@ impl Frame {
         };
         let mut length = unsigned_varint::encode::usize_buffer();
         let length = unsigned_varint::encode::usize(body.len() + 1, &mut length);
-        [length, &[kind], &body].concat()
+        out.reserve(length.len() + 1 + body.len());
+        out.extend_from_slice(length);
+        out.extend_from_slice(&[kind]);
+        out.extend_from_slice(&body);
     }
 
     /// Bytes of envelopes in it, packed, and of what else may be large.
@@ -264,6 +274,20 @@ impl Frame {
             11 => Frame::Notices(of_cbor::<Few<ByteBuf>>(body)?.0),
             other => return Err(FrameError::Kind(other)),
         })
+    }
+}
+
+/// Byte strings that several frames may share.
+mod packed {
+    use bytes::Bytes;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        serde_bytes::deserialize::<Vec<u8>, D>(deserializer).map(Bytes::from)
     }
 }
 

@@ -1,25 +1,40 @@
 //! Packing: envelopes with their slots, compressed together, as batches and bodies carry them.
 //!
-//! Owns the form (zstd over a CBOR array of `[slot, envelope]`; nothing for none) and its bounds. Packing is most of what
-//! giving an event costs, and a node that gives the same events to many peers packs them once: what was packed last is
-//! remembered, by the memory that it lies in. It must never unpack more than it was told to.
+//! Owns the form (zstd over a CBOR array of `[slot, envelope]`; nothing for none), its bounds, and where a sender that
+//! gives many ends a pack. Packing is most of what giving an event costs, and a node that gives the same events to many
+//! peers packs them once: what was packed last is remembered, by the memory that it lies in, and packs end where the
+//! events say so, so that peers at different places of the log come to the same ones. It must never unpack more than it
+//! was told to.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::few::Few;
 use super::frame::FrameError;
+use crate::envelope::SeenKey;
 
 /// zstd's fastest usual level: envelopes are text, and much alike.
 const LEVEL: i32 = 1;
 
-/// Packs that a thread remembers: what peers that are up to date get goes out to all of them at about the same time.
-const REMEMBERED: usize = 4;
-/// Bytes of envelopes in a pack that is remembered, at most.
+/// Bytes of envelopes in the packs that are remembered, at most.
+const REMEMBERED: usize = 4 << 20;
+/// Bytes of envelopes in one that is, at most.
 const LARGEST: usize = 128 << 10;
+
+/// Bytes of envelopes after which a pack may end, and those with which it does.
+const ENDS: (usize, usize) = (48 << 10, 80 << 10);
+/// One of so many entries may be a pack's last.
+const LAST: u8 = 8;
+
+/// Whether a pack with so many bytes ends with the entry that has this key: it looks at nothing but what is given, since
+/// by where packs end nobody is to learn of what lies between in the log.
+pub(super) fn ends(bytes: usize, last: &SeenKey) -> bool {
+    bytes >= ENDS.1 || (bytes >= ENDS.0 && last.0[0] % LAST == 0)
+}
 
 thread_local! {
     static PACKER: RefCell<Packer> = RefCell::new(Packer::new());
@@ -28,19 +43,19 @@ thread_local! {
         RefCell::new(Decompressor::new().expect("there is memory for a decompressor"));
 }
 
-struct Packer {
-    compressor: Compressor<'static>,
-    plain: Vec<u8>,
-    /// With room for what does not compress.
-    room: Vec<u8>,
-    /// The newest first.
-    last: VecDeque<Pack>,
+static LAST_PACKS: Mutex<Packs> = Mutex::new(Packs { packs: VecDeque::new(), bytes: 0 });
+
+/// The newest first.
+struct Packs {
+    packs: VecDeque<Pack>,
+    bytes: usize,
 }
 
 struct Pack {
     /// Kept with it, so that their memory can be nobody else's.
     bodies: Vec<(u16, Bytes)>,
-    packed: Vec<u8>,
+    bytes: usize,
+    packed: Bytes,
 }
 
 impl Pack {
@@ -52,16 +67,36 @@ impl Pack {
     }
 }
 
+impl Packs {
+    fn of(&self, bodies: &[(u16, Bytes)]) -> Option<Bytes> {
+        self.packs.iter().find(|pack| pack.is_of(bodies)).map(|pack| pack.packed.clone())
+    }
+
+    fn remember(&mut self, pack: Pack) {
+        self.bytes += pack.bytes;
+        self.packs.push_front(pack);
+        while self.bytes > REMEMBERED
+            && let Some(oldest) = self.packs.pop_back()
+        {
+            self.bytes -= oldest.bytes;
+        }
+    }
+}
+
+struct Packer {
+    compressor: Compressor<'static>,
+    plain: Vec<u8>,
+    /// With room for what does not compress.
+    room: Vec<u8>,
+}
+
 impl Packer {
     fn new() -> Packer {
         let compressor = Compressor::new(LEVEL).expect("there is memory for a compressor");
-        Packer { compressor, plain: Vec::new(), room: Vec::new(), last: VecDeque::new() }
+        Packer { compressor, plain: Vec::new(), room: Vec::new() }
     }
 
-    fn pack(&mut self, bodies: &[(u16, Bytes)]) -> Vec<u8> {
-        if let Some(pack) = self.last.iter().find(|pack| pack.is_of(bodies)) {
-            return pack.packed.clone();
-        }
+    fn pack(&mut self, bodies: &[(u16, Bytes)]) -> Bytes {
         self.plain.clear();
         let list: Vec<(u16, &serde_bytes::Bytes)> =
             bodies.iter().map(|(slot, body)| (*slot, serde_bytes::Bytes::new(body))).collect();
@@ -69,11 +104,8 @@ impl Packer {
         self.room.clear();
         self.room.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
         self.compressor.compress_to_buffer(&self.plain, &mut self.room).expect("compression into memory");
-        let packed = self.room.clone();
-        if self.plain.len() <= LARGEST {
-            self.last.truncate(REMEMBERED - 1);
-            self.last.push_front(Pack { bodies: bodies.to_vec(), packed: packed.clone() });
-        } else {
+        let packed = Bytes::copy_from_slice(&self.room);
+        if self.plain.len() > LARGEST {
             (self.plain, self.room) = (Vec::new(), Vec::new());
         }
         packed
@@ -81,8 +113,20 @@ impl Packer {
 }
 
 /// Envelopes with their slots. Nothing for none.
-pub fn pack(bodies: &[(u16, Bytes)]) -> Vec<u8> {
-    if bodies.is_empty() { Vec::new() } else { PACKER.with_borrow_mut(|packer| packer.pack(bodies)) }
+pub fn pack(bodies: &[(u16, Bytes)]) -> Bytes {
+    if bodies.is_empty() {
+        return Bytes::new();
+    }
+    let packs = || LAST_PACKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(packed) = packs().of(bodies) {
+        return packed;
+    }
+    let packed = PACKER.with_borrow_mut(|packer| packer.pack(bodies));
+    let bytes = bodies.iter().map(|(_, body)| body.len()).sum();
+    if bytes <= LARGEST {
+        packs().remember(Pack { bodies: bodies.to_vec(), bytes, packed: packed.clone() });
+    }
+    packed
 }
 
 /// The reverse of [`pack`], into at most `most` bytes. The envelopes share one allocation.
@@ -105,7 +149,10 @@ pub fn unpack(packed: &[u8], most: usize) -> Result<Vec<(u16, Bytes)>, FrameErro
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::envelope::{Key, SeenKeys};
 
     #[test]
     fn a_bomb_is_refused_before_it_is_unpacked() {
@@ -139,6 +186,49 @@ mod tests {
         for byte in 0..100 {
             let one = [(0, body(byte))];
             assert_eq!(unpack(&pack(&one), 1 << 20).unwrap(), one);
+        }
+    }
+
+    #[test]
+    fn who_begins_elsewhere_soon_comes_to_the_same_packs() {
+        let entries: Vec<(usize, SeenKey)> = (0..2000u32)
+            .map(|n| {
+                (
+                    600 + (n as usize * 37) % 1500,
+                    SeenKeys::of_offer(&Key::default(), Uuid::from_u128(n.into()), 0).insert,
+                )
+            })
+            .collect();
+        let last_of_packs = |from: usize| {
+            let (mut bytes, mut packs) = (0, Vec::new());
+            for (at, (size, key)) in entries.iter().enumerate().skip(from) {
+                bytes += size;
+                if ends(bytes, key) {
+                    assert!((ENDS.0..ENDS.1 + size).contains(&bytes), "{bytes}");
+                    packs.push(at);
+                    bytes = 0;
+                }
+            }
+            packs
+        };
+        let all = last_of_packs(0);
+        for from in 1..200 {
+            let others = last_of_packs(from);
+            let met = others.iter().position(|last| all.contains(last)).expect("they never meet");
+            assert!(others[met] < from + 600, "{from}: not before {}", others[met]);
+            assert!(all.ends_with(&others[met..]), "{from}: they part again");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        for n in 0..200 {
+            let _ = pack(&[(0, Bytes::from(vec![n; LARGEST - usize::from(n)]))]);
+            let packs = LAST_PACKS.lock().unwrap();
+            let held: usize =
+                packs.packs.iter().map(|pack| pack.bodies.iter().map(|(_, body)| body.len()).sum::<usize>()).sum();
+            assert_eq!(held, packs.bytes);
+            assert!(held <= REMEMBERED);
         }
     }
 }

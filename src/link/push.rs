@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::frame::{Answer, Batch, Beat, Bodies, Done, Frame, From, Mode, Offer, Want};
 use super::given::{Given, Told};
 use super::outgoing::{Open, Outgoing};
-use super::packing::pack;
+use super::packing::{ends, pack};
 use super::recent::Recent;
 use super::slow::LINGER;
 use super::token::TokenKey;
@@ -21,8 +21,7 @@ use super::{MAX_BATCHES, MAX_ENTRIES, Settings, Violation};
 use crate::config::Limits;
 use crate::envelope::{Name, SeenKey};
 
-/// Bytes of whole envelopes in one batch, and of bodies in one frame. Writes of this size cost the least.
-const WHOLE_BYTES: usize = 64 << 10;
+/// Bytes of bodies in one frame.
 const BODIES_BYTES: usize = 256 << 10;
 
 /// Bytes of envelopes in one batch, offered ones too.
@@ -335,7 +334,8 @@ impl Push {
         let mut whole: Vec<(u16, Bytes)> = Vec::new();
         let mut slots = Vec::new();
         let (mut slot, mut bytes, mut whole_bytes) = (0, 0, 0);
-        while (slot as usize) < MAX_ENTRIES && bytes < BATCH_BYTES && whole_bytes < WHOLE_BYTES && self.ripe(now) {
+        let mut full = false;
+        while !full && (slot as usize) < MAX_ENTRIES && bytes < BATCH_BYTES && self.ripe(now) {
             let next = self.ready.front().map_or(0, |(_, entry)| entry.bytes.len());
             if whole_bytes > 0 && whole_bytes + next > self.room_in_frame() {
                 break;
@@ -352,6 +352,7 @@ impl Push {
             let news = self.old.is_some_and(|old| seq > old) && now.saturating_sub(entry.at) <= FRESH;
             if self.goes_whole() || (entry.own && news && self.slow.is_none()) {
                 whole_bytes += entry.bytes.len();
+                full = ends(whole_bytes, &entry.key);
                 whole.push((slot, entry.bytes));
             } else {
                 let size = u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX);

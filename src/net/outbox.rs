@@ -28,7 +28,7 @@ impl Outbox {
         while self.encoded.len() < CHUNK
             && let Some(frame) = self.waiting.pop_front()
         {
-            self.encoded.extend_from_slice(&frame.encode());
+            frame.encode_into(&mut self.encoded);
         }
     }
 

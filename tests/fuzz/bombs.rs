@@ -52,7 +52,9 @@ fn packed() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn links() -> Vec<Bomb> {
-    let batch = |offers, whole| Frame::Batch(Batch { no: 1, offers, whole, token: ByteBuf::from([7; 64]) }).encode();
+    let batch = |offers, whole: Vec<u8>| {
+        Frame::Batch(Batch { no: 1, offers, whole: whole.into(), token: ByteBuf::from([7; 64]) }).encode()
+    };
     let offer = Offer(0, "a".parse().unwrap(), Uuid::nil(), u32::MAX, 0);
     let whole = packed().into_iter().map(|(what, packed)| ("link", what, batch(Vec::new(), packed)));
     let bodies = packed().into_iter().map(|(what, packed)| ("bodies", what, [&[0], &packed[..]].concat()));

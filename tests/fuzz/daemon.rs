@@ -61,7 +61,8 @@ async fn a_hostile_peer_takes_no_memory() {
     let before = memory(&relay, "VmHWM:");
     let offer = Offer(0, "cert-m".parse().unwrap(), Uuid::nil(), u32::MAX, 0);
     let batch = |offers: &[Offer], whole: Vec<u8>| {
-        Frame::Batch(Batch { no: 1, offers: offers.to_vec(), whole, token: ByteBuf::from([7; 64]) }).encode()
+        Frame::Batch(Batch { no: 1, offers: offers.to_vec(), whole: whole.into(), token: ByteBuf::from([7; 64]) })
+            .encode()
     };
     let framed = |kind: u8, bytes: &[u8]| {
         let mut length = unsigned_varint::encode::usize_buffer();
@@ -77,7 +78,7 @@ async fn a_hostile_peer_takes_no_memory() {
         ("zstd frames in a row", batch(&[], zstd(Some(4 * MIB), 1).repeat(16_000))),
         ("entries of nothing", batch(&[], zstd::bulk::compress(&nothing, 1).unwrap())),
         ("offers without end", batch(&vec![offer; 80_000], Vec::new())),
-        ("bodies that nobody wants", Frame::Bodies(Bodies { no: 1, packed: zstd(Some(4 * MIB), 32) }).encode()),
+        ("bodies that nobody wants", Frame::Bodies(Bodies { no: 1, packed: zstd(Some(4 * MIB), 32).into() }).encode()),
         ("a frame of 4 GiB", vec![0xff, 0xff, 0xff, 0xff, 0x0f, 4]),
         ("a frame of more than that", vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 4]),
         ("a deep frame", framed(4, &[0x81; (4 << 20) - 64])),

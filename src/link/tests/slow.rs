@@ -37,7 +37,7 @@ fn run(a: &mut Side, b: &mut Side, times: std::ops::RangeInclusive<u64>) -> BTre
 
 fn offers(no: u64, origin: &str, ids: std::ops::Range<u128>) -> Frame {
     let offers = ids.zip(0..).map(|(id, slot)| Offer(slot, name(origin), Uuid::from_u128(id), 100, 0)).collect();
-    Frame::Batch(Batch { no, offers, whole: Vec::new(), token: ByteBuf::new() })
+    Frame::Batch(Batch { no, offers, whole: Bytes::new(), token: ByteBuf::new() })
 }
 
 /// What is asked for, in order.
