@@ -22,6 +22,8 @@ pub(super) struct Giving<'a> {
     most: usize,
     /// It has said that it is in test mode.
     tests_only: bool,
+    /// The link's time, and that of day: one step's entries are decided at one moment.
+    at: (u64, u64),
     /// Of the withdrawals among the entries, by number.
     withdrawals: HashMap<u64, Decision>,
 }
@@ -39,7 +41,8 @@ impl<'a> Giving<'a> {
             entries.iter().filter(|entry| entry.envelope.withdraws().is_some()).cloned().collect();
         async move {
             let terms = partner.terms.borrow().clone();
-            let mut giving = Giving { exchange, partner, terms, most, tests_only, withdrawals: HashMap::new() };
+            let at = (exchange.clock(), now());
+            let mut giving = Giving { exchange, partner, terms, most, tests_only, at, withdrawals: HashMap::new() };
             if !about.is_empty() {
                 giving.look_up(&about).await?;
             }
@@ -86,7 +89,7 @@ impl<'a> Giving<'a> {
                 if form.bytes().len() <= self.most {
                     let hidden = form.hidden().saturating_sub(entry.envelope.hidden());
                     let fate = Fate::Granted { by: grant.by, hidden };
-                    return (fate, Some(outgoing(entry, &form, self.exchange.clock(), now())));
+                    return (fate, Some(outgoing(entry, &form, self.at)));
                 }
                 Reason::TooBig
             }
@@ -114,7 +117,7 @@ impl<'a> Giving<'a> {
     }
 }
 
-fn outgoing(entry: &Entry, form: &Sealed, clock: u64, wall: u64) -> Outgoing {
+fn outgoing(entry: &Entry, form: &Sealed, (clock, wall): (u64, u64)) -> Outgoing {
     let header = form.header();
     let keys = SeenKeys::of_offer(&header.key, header.id, form.hidden());
     Outgoing {
