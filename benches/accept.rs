@@ -77,7 +77,7 @@ async fn measure(sealed: &[Sealed], how: How, folder: &Path) -> (f64, f64) {
     let folder = tempfile::tempdir_in(folder).unwrap();
     let gate = gate(folder.path()).await;
     let bringer = Bringer { name: name("cert-a"), key: Secret::from_seed(&[1; 32]).key() };
-    let mut verifier = Verifier::new(sealed.len() / SEALED + 1);
+    let verifier = Verifier::new(sealed.len() / SEALED + 1);
     if how == How::Verified {
         for first in sealed.iter().step_by(SEALED) {
             let envelope = Envelope::decode(first.bytes().clone(), &Bounds::default()).unwrap();
@@ -93,8 +93,9 @@ async fn measure(sealed: &[Sealed], how: How, folder: &Path) -> (f64, f64) {
         for (batch, no) in batches.into_iter().zip(1u64..) {
             let envelopes: Vec<Bytes> = batch.iter().map(|envelope| envelope.bytes().clone()).collect();
             let cursor = Some(no.to_be_bytes().to_vec());
-            // As the link's task does: it judges, and the commit goes on beside it.
-            under_way.push_back(tokio::spawn(gate.take(&bringer, envelopes, cursor, &mut verifier, NOW)));
+            // On one core, as all of it is here: judged, and the commit goes on beside it.
+            let (brought, gate) = (gate.judge(&bringer, envelopes, cursor, &verifier, NOW), gate.clone());
+            under_way.push_back(tokio::spawn(async move { gate.take(brought).await }));
             if under_way.len() == UNDER_WAY {
                 assert_accepted(&under_way.next().await.unwrap().unwrap().unwrap());
             }

@@ -62,7 +62,7 @@ fn per_event(criterion: &mut Criterion) {
     group.bench_function("decode and open, in batches of 64", |b| {
         // A new verifier each time: the batch's signature is verified once.
         b.iter(|| {
-            let mut verifier = Verifier::new(1024);
+            let verifier = Verifier::new(1024);
             sealed.iter().for_each(|sealed| drop(black_box(verifier.open(decode(sealed)).unwrap())));
         });
     });
@@ -202,7 +202,7 @@ fn by_batch() {
         // What comes by a link is bytes, and the batch's root is new.
         let open = || {
             for batch in &batches {
-                let mut verifier = Verifier::new(16);
+                let verifier = Verifier::new(16);
                 for sealed in batch {
                     let envelope = Envelope::decode(black_box(sealed.bytes().clone()), &BOUNDS).unwrap();
                     black_box(verifier.open(envelope).unwrap());

@@ -92,7 +92,7 @@ pub(super) fn judge(
     rules: &Rules,
     seen: impl Fn(&SeenKeys) -> Option<u16>,
     stranger: impl Fn(&Stranger<'_>),
-    verifier: &mut Verifier,
+    verifier: &Verifier,
     now: u64,
 ) -> Judged {
     let envelope = match Envelope::decode(bytes, &rules.bounds) {
@@ -274,7 +274,7 @@ mod tests {
 
     fn ask_with(bytes: &Bytes, bringer: &str, seen: impl Fn(&SeenKeys) -> Option<u16>) -> (Verdict, bool) {
         let bringer = Bringer { name: name(bringer), key: secret(3).key() };
-        match judge(bytes.clone(), &bringer, &rules(), seen, |_| {}, &mut Verifier::new(8), NOW) {
+        match judge(bytes.clone(), &bringer, &rules(), seen, |_| {}, &Verifier::new(8), NOW) {
             Judged::Good(sealed) => {
                 assert_eq!(sealed.path().last(), Some(&bringer.name));
                 (Verdict::Accepted, false)
@@ -332,7 +332,7 @@ mod tests {
             wide.terms.insert(name("cert-at"), terms.into());
             let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
             let bytes = sealed.bytes().clone();
-            let judged = judge(bytes, &bringer, &wide, |_| None, |_| {}, &mut Verifier::new(8), NOW);
+            let judged = judge(bytes, &bringer, &wide, |_| None, |_| {}, &Verifier::new(8), NOW);
             assert_eq!(judged.good().is_some(), carries, "{judged:?}");
             assert!(judged.remember().is_none());
         }
@@ -346,7 +346,7 @@ mod tests {
         let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
         let sealed = seal(&secret(1), vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0);
         let bringer = Bringer { name: name("cert-at"), key: secret(3).key() };
-        let judged = judge(sealed.bytes().clone(), &bringer, &rules(), |_| None, |_| {}, &mut Verifier::new(8), NOW);
+        let judged = judge(sealed.bytes().clone(), &bringer, &rules(), |_| None, |_| {}, &Verifier::new(8), NOW);
         let remembered = judged.remember().expect("it will not be for us by another way");
         assert_ne!(remembered.insert, sealed.seen_keys().insert);
         assert_eq!(Some(remembered.insert), sealed.seen_keys().also);

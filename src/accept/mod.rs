@@ -76,6 +76,15 @@ pub struct Bringer {
     pub key: Key,
 }
 
+/// What a peer brought, judged.
+#[derive(Debug)]
+pub struct Brought {
+    bringer: Bringer,
+    judged: Vec<Judged>,
+    cursor: Option<Vec<u8>>,
+    at: u64,
+}
+
 /// The gate. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
@@ -157,19 +166,16 @@ impl Gate {
         Acquaintance { seen: self.store.clone(), rules, terms, strangers: self.strangers.clone() }
     }
 
-    /// Judges envelopes that a peer brings and commits what is good, together with the cursor of its log; returns the
-    /// verdicts when they are durable. The judging is done in the call itself, the future only commits:
-    /// futures that are polled in order are committed in order.
-    ///
-    /// A full disk is waited for: nothing is refused that could be taken later. Any error means that the node must stop.
-    pub fn take(
+    /// Judges envelopes that a peer brings. `cursor`: where it stands in its log after them. That is most of what an
+    /// event costs here, and several threads may do it at once; nothing has happened before it is taken.
+    pub fn judge(
         &self,
         bringer: &Bringer,
         envelopes: Vec<Bytes>,
         cursor: Option<Vec<u8>>,
-        verifier: &mut Verifier,
+        verifier: &Verifier,
         now: u64,
-    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send + use<> {
+    ) -> Brought {
         let rules = self.rules();
         let known = |keys: &SeenKeys| self.store.seen(keys);
         let stranger = |stranger: &Stranger<'_>| self.strangers.say(bringer, stranger);
@@ -177,8 +183,7 @@ impl Gate {
         let mut judged: Vec<Judged> = envelopes.into_iter().map(judge).collect();
         self.add_hops(&mut judged, &rules, now);
         self.note_refusals(bringer, &judged, now);
-        let (gate, bringer) = (self.clone(), bringer.clone());
-        gate.commit_taken(bringer, judged, cursor, now)
+        Brought { bringer: bringer.clone(), judged, cursor, at: now }
     }
 
     /// Our name at the end of each path; signed together, where we attest.
@@ -190,13 +195,12 @@ impl Gate {
         }
     }
 
-    async fn commit_taken(
-        self,
-        bringer: Bringer,
-        judged: Vec<Judged>,
-        cursor: Option<Vec<u8>>,
-        now: u64,
-    ) -> Result<Vec<Verdict>, StoreError> {
+    /// Commits what is good of what a peer brought, together with the cursor; returns the verdicts when they are durable.
+    /// What is polled in order is committed in order, and a cursor must not overtake what came before it.
+    ///
+    /// A full disk is waited for: nothing is refused that could be taken later. Any error means that the node must stop.
+    pub async fn take(&self, brought: Brought) -> Result<Vec<Verdict>, StoreError> {
+        let Brought { bringer, judged, cursor, at: now } = brought;
         let cursors: Vec<_> = cursor.into_iter().map(|cursor| (Cursor::Peer(bringer.key), cursor)).collect();
         let also = self.also_withdrawn(judged.iter().filter_map(Judged::good), now);
         let draft = |envelope: &Sealed| Draft { at: now, from: Some(bringer.name.clone()), envelope: envelope.clone() };

@@ -1,5 +1,5 @@
-//! The gate's judgement for who keeps the log elsewhere: what [`Gate::take`](super::Gate::take) decides before it commits,
-//! and what a link must know, by any seen set.
+//! The gate's judgement for who keeps the log elsewhere: what [`Gate::judge`](super::Gate::judge) decides, and what a link
+//! must know, by any seen set.
 //!
 //! Owns no rule: it hands on to `judge`. Whole networks are simulated with it, with more nodes than one machine has room
 //! for stores. It must never be a second way into a store: what it returns is a value.
@@ -47,7 +47,7 @@ pub fn judge(
     bringer: &Bringer,
     rules: &Rules,
     seen: &impl Seen,
-    verifier: &mut Verifier,
+    verifier: &Verifier,
     now: u64,
 ) -> Judgement {
     match judge::judge(bytes, bringer, rules, |keys| seen.seen(keys), |_| {}, verifier, now) {

@@ -11,6 +11,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -147,10 +148,13 @@ pub enum BadSeal {
 }
 
 /// Verifies seals, and remembers the roots that it verified: an envelope of a batch that was seen costs hashes only.
-pub struct Verifier {
+/// Several threads may verify with it at a time.
+pub struct Verifier(Mutex<Roots>);
+
+struct Roots {
     /// Keyed by a digest of key, root, count *and signature*: a wrong signature over a known root must not pass, or
     /// the next node would refuse what we passed on.
-    roots: HashSet<Hash>,
+    known: HashSet<Hash>,
     order: VecDeque<Hash>,
     capacity: usize,
 }
@@ -158,12 +162,12 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier that remembers this many roots (32 bytes each, twice).
     pub fn new(capacity: usize) -> Verifier {
-        Verifier { roots: HashSet::new(), order: VecDeque::new(), capacity: capacity.max(1) }
+        Verifier(Mutex::new(Roots { known: HashSet::new(), order: VecDeque::new(), capacity: capacity.max(1) }))
     }
 
     /// Verifies the seal against the key in the header. Whether that key is the origin's is asked before, by whoever
     /// knows the origins.
-    pub fn open(&mut self, envelope: Envelope) -> Result<Sealed, BadSeal> {
+    pub fn open(&self, envelope: Envelope) -> Result<Sealed, BadSeal> {
         let seal = envelope.seal();
         let root = root_of(envelope.leaf(), seal.index, seal.count, &seal.proof).ok_or(BadSeal::Proof)?;
         let key = envelope.header().key;
@@ -174,11 +178,11 @@ impl Verifier {
             .chain_update(seal.signature)
             .finalize()
             .into();
-        if !self.roots.contains(&known) {
+        if !self.roots().known.contains(&known) {
             let point = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| BadSeal::Key)?;
             let signature = Signature::from_bytes(&seal.signature);
             point.verify_strict(&signed, &signature).map_err(|_| BadSeal::Signature)?;
-            self.remember(known);
+            self.roots().remember(known);
         }
         if let Some(without) = &envelope.header().content
             && envelope.hidden() == 0
@@ -189,14 +193,23 @@ impl Verifier {
         Ok(Sealed(envelope))
     }
 
+    fn roots(&self) -> MutexGuard<'_, Roots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Roots {
     fn remember(&mut self, root: Hash) {
-        if self.order.len() >= self.capacity
+        // Another thread may have been as fast.
+        if !self.known.insert(root) {
+            return;
+        }
+        self.order.push_back(root);
+        if self.order.len() > self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
-            self.roots.remove(&oldest);
+            self.known.remove(&oldest);
         }
-        self.roots.insert(root);
-        self.order.push_back(root);
     }
 }
 

@@ -125,7 +125,7 @@ fn what_a_hop_would_break_is_no_envelope() {
 #[test]
 fn the_verifier_remembers_a_root_with_its_signature() {
     let sealed = sealed(vec![event(), event()]);
-    let mut verifier = Verifier::new(1);
+    let verifier = Verifier::new(1);
     verifier.open(decode(sealed[0].bytes()).unwrap()).unwrap();
     let signature = sealed[1].seal().signature;
     let at = sealed[1].bytes().windows(64).position(|w| w == signature).unwrap();
@@ -357,7 +357,7 @@ fn events() -> impl Strategy<Value = Vec<(String, String)>> {
 proptest! {
     #[test]
     fn what_is_sealed_opens_and_reads_the_same(batch in proptest::collection::vec(events(), 1..9)) {
-        let mut verifier = Verifier::new(2);
+        let verifier = Verifier::new(2);
         for (envelope, event) in sealed(batch.clone()).iter().zip(&batch) {
             let opened = verifier.open(decode(envelope.bytes()).unwrap()).unwrap();
             let fields: Vec<(String, String)> = id::open_fields(&opened).map(|(k, v)| (k.into(), v.into())).collect();

@@ -8,9 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
@@ -21,10 +19,11 @@ use super::notices::Noticing;
 use super::outbox::Outbox;
 use super::partner::{Partner, Test};
 use super::slowed::Slowed;
+use super::taking::{Taking, Verdicts};
 use crate::accept::Gate;
-use crate::envelope::{Name, Verifier};
+use crate::envelope::Name;
 use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Verdict, Violation, decode_length,
+    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Violation, decode_length,
 };
 use crate::policy::{Reason, Terms};
 use crate::store::{Entry, Fate, ReadLimit, StoreError};
@@ -35,8 +34,6 @@ const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
 const AGAIN: ReadLimit = ReadLimit { entries: 64, bytes: 256 << 10 };
 /// Bytes that are read from the stream at once.
 const CHUNK: usize = 64 << 10;
-/// Roots of batches that a link's verifier remembers.
-const ROOTS: usize = 1024;
 
 /// Why a link ended. Only [`LinkEnd::Store`] concerns more than this link.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +123,8 @@ impl Exchange {
             exchange: self,
             partner,
             link,
-            verifier: Verifier::new(ROOTS),
             out: Outbox::default(),
-            undecided: 0,
+            taking: Taking::new(self.gate.clone(), partner.bringer.clone()),
             most: settings.envelope,
             most_frame: settings.frame,
             refused_rosters: 0,
@@ -157,17 +153,13 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Bytes that were submitted, and the verdicts by batch and slot.
-type Decided = (usize, Vec<((u64, u16), Verdict)>);
-
 pub(super) struct Session<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) partner: &'a Partner,
     pub(super) link: Link,
-    verifier: Verifier,
     out: Outbox,
-    /// Bytes of envelopes that came and are not decided: above our window nothing more is read.
-    undecided: usize,
+    /// What came and is not decided: above our window nothing more is read.
+    taking: Taking,
     /// Largest envelope that the peer accepts.
     most: usize,
     /// Largest frame that it accepts.
@@ -205,10 +197,9 @@ impl<'a> Session<'a> {
         // Of the two that wait for new terms and for withdrawals these wake; the session's see to it that they hold.
         let (mut terms, mut withdrawals) = (self.terms.clone(), self.withdrawals.clone());
         let (mut resend, mut rosters) = (self.partner.resend.subscribe(), gate.watch_roster());
-        let mut commits = FuturesOrdered::new();
         let mut unflushed = false;
         if let Some(frame) = first {
-            commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
+            self.frame(frame).await?;
         }
         loop {
             // Everything that came is handled before anything is waited for.
@@ -217,7 +208,7 @@ impl<'a> Session<'a> {
             {
                 let frame = Frame::decode(&buffer[..length])?;
                 buffer.advance(length);
-                commits.extend(self.frame(frame).await?.map(|submission| self.submit(submission)));
+                self.frame(frame).await?;
             }
             if !self.has_room() {
                 // What it answers meanwhile, nobody reads: it is not silent.
@@ -228,9 +219,9 @@ impl<'a> Session<'a> {
             if claims_elsewhere {
                 decided.mark_unchanged();
             }
-            commits.extend(self.pump().await?.map(|submission| self.submit(submission)));
+            self.pump().await?;
             self.post()?;
-            self.count(!commits.is_empty());
+            self.count();
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
             let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some() || self.reads_again();
@@ -246,9 +237,7 @@ impl<'a> Session<'a> {
                     written.map_err(LinkEnd::Closed)?;
                     unflushed = writing;
                 }
-                Some(decided) = commits.next() => {
-                    self.decided(decided?);
-                }
+                verdicts = self.taking.decided() => self.decided(verdicts?),
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
@@ -261,8 +250,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn decided(&mut self, (bytes, verdicts): Decided) {
-        self.undecided -= bytes;
+    fn decided(&mut self, verdicts: Verdicts) {
         let all_new = verdicts.iter().all(|(_, verdict)| verdict.is_new());
         self.link.pull.decided(verdicts, &self.exchange.claims, &mut self.link.out);
         if !all_new {
@@ -273,10 +261,10 @@ impl<'a> Session<'a> {
 
     /// Whether more is read of the peer.
     fn has_room(&self) -> bool {
-        self.undecided < self.exchange.settings.window && !self.link.pull.is_overdrawn(self.exchange.clock())
+        self.taking.bytes() < self.exchange.settings.window && !self.link.pull.is_overdrawn(self.exchange.clock())
     }
 
-    async fn frame(&mut self, frame: Frame) -> Result<Option<Submission>, LinkEnd> {
+    async fn frame(&mut self, frame: Frame) -> Result<(), LinkEnd> {
         self.keep_to_terms().await?;
         let begins = match &frame {
             Frame::Pull(from) => Some(Beginning::new(self.exchange, self.partner, from).await?),
@@ -294,12 +282,13 @@ impl<'a> Session<'a> {
         if let Some(begins) = begins {
             self.note_beginning(begins.first_contact);
         }
-        Ok(submission)
+        self.submit(submission);
+        Ok(())
     }
 
     /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
     /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
-    async fn pump(&mut self) -> Result<Option<Submission>, LinkEnd> {
+    async fn pump(&mut self) -> Result<(), LinkEnd> {
         let store = self.exchange.gate.store();
         if self.link.push.is_pulling() && self.partner.resend.borrow().is_some() {
             // What comes meanwhile is asked for anew.
@@ -401,7 +390,7 @@ impl<'a> Session<'a> {
     }
 
     /// What becomes of an entry by the terms of now; what has expired meanwhile is not given any more.
-    async fn decide_again(&self, seq: u64) -> Result<Option<Outgoing>, StoreError> {
+    async fn decide_again(&mut self, seq: u64) -> Result<Option<Outgoing>, StoreError> {
         let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
         let giving = self.giving(&entries).await?;
         let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| giving.decide(entry));
@@ -427,17 +416,17 @@ impl<'a> Session<'a> {
         self.revise_waiting().await
     }
 
-    fn tick(&mut self) -> Result<Option<Submission>, LinkEnd> {
+    fn tick(&mut self) -> Result<(), LinkEnd> {
         let known = self.exchange.gate.known(&self.partner.bringer.name);
-        Ok(self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?)
+        let submission = self.link.tick(&known, &self.exchange.claims, &mut rand::rng(), self.exchange.clock())?;
+        self.submit(submission);
+        Ok(())
     }
 
-    fn submit(&mut self, submission: Submission) -> impl Future<Output = Result<Decided, StoreError>> + Send + use<> {
-        let Submission { slots, envelopes, cursor } = submission;
-        let bytes = envelopes.iter().map(Bytes::len).sum();
-        self.undecided += bytes;
-        let verdicts = self.exchange.gate.take(&self.partner.bringer, envelopes, cursor, &mut self.verifier, now());
-        async move { Ok((bytes, slots.into_iter().zip(verdicts.await?).collect())) }
+    fn submit(&mut self, submission: Option<Submission>) {
+        if let Some(submission) = submission {
+            self.taking.submit(submission);
+        }
     }
 
     /// What the link has to say goes into the outbox.
@@ -452,14 +441,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// `undecided`: something is being committed.
-    fn count(&mut self, undecided: bool) {
+    fn count(&mut self) {
         self.note_answers();
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
         self.again = self.again.filter(|_| (traffic.unanswered, traffic.behind) != (0, 0));
-        traffic.taking = !self.link.pull.is_settled() || undecided;
+        traffic.taking = !self.link.pull.is_settled() || !self.taking.is_empty();
         traffic.given.add(given);
         let (ours, waiting) = self.link.pull.slowed();
         let slowed = Slowed { ours, theirs: self.link.push.is_slowed(), waiting };

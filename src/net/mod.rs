@@ -27,6 +27,7 @@ mod protocol;
 mod rosters;
 mod slowed;
 mod streams;
+mod taking;
 mod task;
 mod transport;
 mod trouble;

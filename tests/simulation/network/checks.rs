@@ -200,7 +200,7 @@ impl World {
     /// Everything in a log is sealed by whom it names, and by nobody else.
     fn check_logs(&self) {
         for node in self.nodes.iter().take(MOST_LOGS) {
-            let mut verifier = Verifier::new(1024);
+            let verifier = Verifier::new(1024);
             for entry in node.keep.read(node.keep.first() - 1, usize::MAX) {
                 let envelope = Envelope::decode(entry.envelope.bytes().clone(), &BOUNDS).unwrap();
                 let origin = super::node::number(&envelope.header().origin);

@@ -120,7 +120,7 @@ impl Keep {
         bringer: Bringer,
         envelopes: Vec<Bytes>,
         cursor: Option<Vec<u8>>,
-        verifier: &mut Verifier,
+        verifier: &Verifier,
         now: u64,
     ) -> Waiting {
         match self {
@@ -130,7 +130,11 @@ impl Keep {
                 let cursor = cursor.map(|cursor| (bringer.key, cursor));
                 Waiting::Memory(Held { judged, from: Some(bringer.name), cursor, at: now })
             }
-            Keep::Disk(disk) => Waiting::Disk(Box::pin(disk.gate.take(&bringer, envelopes, cursor, verifier, now))),
+            Keep::Disk(disk) => {
+                let gate = disk.gate.clone();
+                let brought = gate.judge(&bringer, envelopes, cursor, verifier, now);
+                Waiting::Disk(Box::pin(async move { gate.take(brought).await }))
+            }
         }
     }
 
