@@ -94,3 +94,59 @@ impl Taking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::accept::Rules;
+    use crate::config;
+    use crate::envelope::{Bounds, Draft, Message, Name, Secret, Tlp, seal};
+    use crate::policy::Policy;
+    use crate::store::{Cursor, Store};
+
+    const DAY: u64 = 24 * 3600 * 1000;
+
+    async fn gate(data: &std::path::Path) -> Gate {
+        let (me, key): (Name, _) = ("me".parse().unwrap(), Secret::from_seed(&[9; 32]).key());
+        let policy = Policy { me: me.clone(), default_tlp: Tlp::Amber, hops: 16 };
+        let (origins, terms, bounds) = (Arc::default(), HashMap::new(), Bounds::default());
+        let rules = Rules { me, key, origins, policy, terms, bounds, age: DAY, future: DAY };
+        Gate::new(Store::open(data, &config::Store::default()).await.unwrap(), rules)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_is_judged_sooner_does_not_overtake() {
+        let data = tempfile::tempdir().unwrap();
+        let gate = gate(data.path()).await;
+        let secret = Secret::from_seed(&[1; 32]);
+        let bringer = Bringer { name: "cert-x".parse().unwrap(), key: secret.key() };
+        let message = Message::read(b"{\"source.ip\": \"192.0.2.1\"}").unwrap();
+        let header = message.header(&bringer.name, Uuid::from_u128(1), now());
+        let draft = Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        let sealed = seal(&secret, vec![draft], &mut rand_chacha::ChaCha20Rng::seed_from_u64(1)).remove(0);
+        let mut taking = Taking::new(gate.clone(), bringer.clone());
+        // The first of each pair takes long to judge.
+        for no in 1..=20u8 {
+            let count = if no % 2 == 1 { 500 } else { 1 };
+            let slots = (0..count).map(|slot| (u64::from(no), slot)).collect();
+            let envelopes = vec![sealed.bytes().clone(); count.into()];
+            taking.submit(Submission { slots, envelopes, cursor: Some(vec![no]) });
+        }
+        assert_eq!(taking.bytes(), 10 * 501 * sealed.bytes().len());
+        for no in 1..=20u8 {
+            let verdicts = taking.decided().await.unwrap();
+            assert_eq!(verdicts.len(), if no % 2 == 1 { 500 } else { 1 });
+            assert!(verdicts.iter().all(|((of, _), verdict)| *of == u64::from(no) && *verdict == Verdict::UnknownOrigin));
+            let stands = gate.store().cursor(&Cursor::Peer(bringer.key)).await.unwrap().unwrap();
+            assert!(stands[0] >= no, "decided before it was durable");
+        }
+        assert_eq!(gate.store().cursor(&Cursor::Peer(bringer.key)).await.unwrap(), Some(vec![20]));
+        assert_eq!((taking.bytes(), taking.is_empty()), (0, true));
+    }
+}
