@@ -140,6 +140,11 @@ impl Push {
         (self.is_behind() && (head - self.read >= GATHERED || self.gathered() <= now)).then_some(self.read)
     }
 
+    /// The number up to which the log was read for this peer.
+    pub fn has_read(&self) -> u64 {
+        self.read
+    }
+
     /// Whether a whole batch is ready.
     fn is_full(&self) -> bool {
         self.ready.len() >= MAX_ENTRIES || self.ready_bytes >= BATCH_BYTES

@@ -18,19 +18,15 @@ use super::hello;
 use super::notices::Noticing;
 use super::outbox::Outbox;
 use super::partner::{Partner, Test};
+use super::reading::{Part, Reading};
 use super::slowed::Slowed;
 use super::taking::{Taking, Verdicts};
 use crate::accept::Gate;
-use crate::envelope::Name;
-use crate::link::{
-    Claims, Frame, FrameError, From, Link, Outgoing, Settings, Submission, TokenKey, Violation, decode_length,
-};
-use crate::policy::{Reason, Terms};
-use crate::store::{Entry, Fate, ReadLimit, StoreError};
+use crate::link::{Claims, Frame, FrameError, From, Link, Settings, Submission, TokenKey, Violation, decode_length};
+use crate::policy::Terms;
+use crate::store::{Entry, ReadLimit, StoreError};
 
-/// What one step reads of the log.
-const READ: ReadLimit = ReadLimit { entries: 512, bytes: 512 << 10 };
-/// What is read of it at once for a peer that had put it off.
+/// What is read of the log at once for a peer that had put it off.
 const AGAIN: ReadLimit = ReadLimit { entries: 64, bytes: 256 << 10 };
 /// Bytes that are read from the stream at once.
 const CHUNK: usize = 64 << 10;
@@ -125,6 +121,7 @@ impl Exchange {
             link,
             out: Outbox::default(),
             taking: Taking::new(self.gate.clone(), partner.bringer.clone()),
+            reading: Reading::new(store.clone()),
             most: settings.envelope,
             most_frame: settings.frame,
             refused_rosters: 0,
@@ -157,9 +154,10 @@ pub(super) struct Session<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) partner: &'a Partner,
     pub(super) link: Link,
-    out: Outbox,
+    pub(super) out: Outbox,
     /// What came and is not decided: above our window nothing more is read.
     taking: Taking,
+    reading: Reading,
     /// Largest envelope that the peer accepts.
     most: usize,
     /// Largest frame that it accepts.
@@ -173,11 +171,11 @@ pub(super) struct Session<'a> {
     /// Since when it is given the log again, until it has all of it.
     again: Option<u64>,
     /// What it may have, as far as that was looked at.
-    terms: watch::Receiver<Arc<Terms>>,
+    pub(super) terms: watch::Receiver<Arc<Terms>>,
     /// What was withdrawn, as far as that was looked at.
-    withdrawals: watch::Receiver<u64>,
+    pub(super) withdrawals: watch::Receiver<u64>,
     /// Whose word counts, as far as that was looked at.
-    trust: watch::Receiver<()>,
+    pub(super) trust: watch::Receiver<()>,
 }
 
 impl<'a> Session<'a> {
@@ -224,7 +222,7 @@ impl<'a> Session<'a> {
             self.count();
             let due = Duration::from_millis(self.link.deadline().saturating_sub(self.exchange.clock()).min(60_000));
             // More of the log is due: on with it, but not before what came meanwhile.
-            let more = self.link.push.needs(gate.store().head(), self.exchange.clock()).is_some() || self.reads_again();
+            let more = self.wants_more().is_some() || self.reads_again();
             let mut pause = pin!(tokio::time::sleep(due));
             let writing = !self.out.is_empty();
             tokio::select! {
@@ -238,6 +236,7 @@ impl<'a> Session<'a> {
                     unflushed = writing;
                 }
                 verdicts = self.taking.decided() => self.decided(verdicts?),
+                part = self.reading.done() => self.give(part?).await?,
                 _ = head.changed() => {}
                 _ = decided.changed(), if claims_elsewhere => {}
                 _ = resend.changed() => {}
@@ -286,6 +285,35 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// After which number the log is to be read now.
+    fn wants_more(&mut self) -> Option<u64> {
+        if self.reading.is_under_way() {
+            return None;
+        }
+        self.link.push.needs(self.exchange.gate.store().head(), self.exchange.clock())
+    }
+
+    /// Decides about a part of the log, if that is where the peer stands: it may have been sent back meanwhile.
+    async fn give(&mut self, part: Part) -> Result<(), StoreError> {
+        let Part { after, through, entries } = part;
+        if self.link.push.has_read() != after {
+            return Ok(());
+        }
+        let giving = self.giving(&entries).await?;
+        let mut notes = Vec::with_capacity(entries.len());
+        let outgoing = entries.iter().map(|entry| {
+            let (fate, form) = giving.decide(entry);
+            notes.push((entry.seq, fate));
+            (entry.seq, form)
+        });
+        let outgoing: Vec<_> = outgoing.collect();
+        self.note(notes);
+        // After the log was read: what is in it by a new key came behind that key's notice.
+        self.say_notices();
+        self.link.push.entries(outgoing, through);
+        Ok(())
+    }
+
     /// Reads on in the log by one step, if the window allows, and lets the link do what is due. One step: a peer that is
     /// far behind, and may have next to nothing of it, must not wait for its answers until all of it was read.
     async fn pump(&mut self) -> Result<(), LinkEnd> {
@@ -299,22 +327,10 @@ impl<'a> Session<'a> {
             }
         }
         let head = store.head();
-        if let Some(after) = self.link.push.needs(head, self.exchange.clock()) {
-            let entries = store.read(after, READ).await?;
-            // None, up to a head that is behind it: all of that has expired.
-            let through = entries.last().map_or(head, |entry| entry.seq);
-            let giving = self.giving(&entries).await?;
-            let mut notes = Vec::with_capacity(entries.len());
-            let outgoing = entries.iter().map(|entry| {
-                let (fate, form) = giving.decide(entry);
-                notes.push((entry.seq, fate));
-                (entry.seq, form)
-            });
-            let outgoing: Vec<_> = outgoing.collect();
-            self.note(notes);
-            // After the log was read: what is in it by a new key came behind that key's notice.
-            self.say_notices();
-            self.link.push.entries(outgoing, through);
+        if let Some(after) = self.wants_more()
+            && let Some(part) = self.reading.begin(after, head)?
+        {
+            self.give(part).await?;
         }
         self.read_again().await?;
         self.say_notices();
@@ -348,72 +364,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Before anything is sent or answered: where policy has changed, or something was withdrawn, what is not sent yet is
-    /// decided anew, what was offered and not asked for too.
-    async fn keep_to_terms(&mut self) -> Result<(), LinkEnd> {
-        if self.trust.has_changed().unwrap_or(false) {
-            self.trust.mark_unchanged();
-            self.look_at_keys_again().await?;
-        }
-        while self.terms.has_changed().unwrap_or(false) {
-            self.terms.mark_unchanged();
-            self.reconsider().await?;
-        }
-        if self.withdrawals.has_changed().unwrap_or(false) {
-            self.withdrawals.mark_unchanged();
-            self.retract().await?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn reconsider(&mut self) -> Result<(), StoreError> {
-        self.link.push.forget_unsent();
-        for (place, seq) in self.link.push.offered() {
-            let form = self.decide_again(seq).await?;
-            self.link.push.reconsider(place, form);
-        }
-        self.revise_waiting().await
-    }
-
-    /// Decides anew about what is to be written: but for the few bytes that are encoded, it has not been sent.
-    async fn revise_waiting(&mut self) -> Result<(), StoreError> {
-        let mut waiting = std::mem::take(self.out.waiting());
-        for frame in &mut waiting {
-            let mut forms = Vec::new();
-            for (slot, seq) in self.link.push.carried(frame) {
-                forms.push((slot, self.decide_again(seq).await?.map(|form| form.bytes)));
-            }
-            frame.revise(forms);
-        }
-        *self.out.waiting() = waiting;
-        Ok(())
-    }
-
-    /// What becomes of an entry by the terms of now; what has expired meanwhile is not given any more.
-    async fn decide_again(&mut self, seq: u64) -> Result<Option<Outgoing>, StoreError> {
-        let entries = self.exchange.gate.store().read(seq - 1, ReadLimit { entries: 1, bytes: 1 }).await?;
-        let giving = self.giving(&entries).await?;
-        let decided = entries.first().filter(|entry| entry.seq == seq).map(|entry| giving.decide(entry));
-        let (fate, form) = decided.unzip();
-        self.note(fate.map(|fate| (seq, fate)));
-        Ok(form.flatten())
-    }
-
     /// Decides about these entries.
-    fn giving(&self, entries: &[Arc<Entry>]) -> impl Future<Output = Result<Giving<'a>, StoreError>> + use<'a> {
+    pub(super) fn giving(
+        &self,
+        entries: &[Arc<Entry>],
+    ) -> impl Future<Output = Result<Giving<'a>, StoreError>> + use<'a> {
         Giving::prepare(self.exchange, self.partner, self.most, self.tests_only, entries)
-    }
-
-    /// Something was withdrawn: what of it waits or is offered is not given any more.
-    async fn retract(&mut self) -> Result<(), StoreError> {
-        let (gate, rules) = (&self.exchange.gate, self.exchange.gate.rules());
-        let gone = |origin: &Name, id| {
-            let own = (*origin == rules.me).then_some(&rules.key);
-            own.into_iter().chain(rules.origins.keys(origin)).any(|key| gate.store().is_withdrawn(key, id))
-        };
-        let seqs = self.link.push.retract(gone);
-        self.note(seqs.into_iter().map(|seq| (seq, Fate::Withheld(Reason::Withdrawn))));
-        self.revise_waiting().await
     }
 
     fn tick(&mut self) -> Result<(), LinkEnd> {

@@ -8,6 +8,7 @@
 
 mod address;
 mod admission;
+mod anew;
 mod backoff;
 mod beginning;
 mod callers;
@@ -24,6 +25,7 @@ mod partner;
 mod peer;
 mod peer_link;
 mod protocol;
+mod reading;
 mod rosters;
 mod slowed;
 mod streams;

@@ -142,7 +142,9 @@ mod tests {
         for no in 1..=20u8 {
             let verdicts = taking.decided().await.unwrap();
             assert_eq!(verdicts.len(), if no % 2 == 1 { 500 } else { 1 });
-            assert!(verdicts.iter().all(|((of, _), verdict)| *of == u64::from(no) && *verdict == Verdict::UnknownOrigin));
+            assert!(
+                verdicts.iter().all(|((of, _), verdict)| *of == u64::from(no) && *verdict == Verdict::UnknownOrigin)
+            );
             let stands = gate.store().cursor(&Cursor::Peer(bringer.key)).await.unwrap().unwrap();
             assert!(stands[0] >= no, "decided before it was durable");
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::*;
 use crate::accept::{Bringer, Own, Rules};
 use crate::config;
-use crate::envelope::{Bounds, Draft, Message, Secret, Tlp, seal};
+use crate::envelope::{Bounds, Draft, Message, Name, Secret, Tlp, seal};
 use crate::link::{Allowance, Hello};
 use crate::net::Traffic;
 use crate::policy::Policy;
