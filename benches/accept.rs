@@ -28,6 +28,10 @@ use rand_chacha::ChaCha8Rng;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use uuid::Uuid;
 
+/// As the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Events under one signature: as many as the doors put there.
 const SEALED: usize = 64;
 /// Bytes that a link brings at once, and how many times that is under way: its window.

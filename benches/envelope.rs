@@ -18,6 +18,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
+/// As the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Events under one signature, as the doors do it.
 const BATCH: usize = 64;
 const BOUNDS: Bounds = Bounds { bytes: 1 << 20, fields: 4096, path: 32 };

@@ -14,6 +14,10 @@ use intelmq_relay::store::{Commit, Draft, ReadLimit, Remember, Store};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// As the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DAY: u64 = 24 * 60 * 60 * 1000;
 const NOW: u64 = 20_600 * DAY;
 /// Events of one commit.
