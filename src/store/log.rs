@@ -28,6 +28,10 @@ pub(super) const CHUNK_ENTRIES: usize = 256;
 /// Bytes of one chunk at most, before compression, if it holds more than one entry.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
 
+/// The entries of one chunk came within so long, ms: it goes as one, so what is in it may stay for so
+/// much longer than it should.
+const CHUNK_SPAN: u64 = 24 * 60 * 60 * 1000;
+
 /// zstd's usual level. Of sealed events it leaves a fourteenth less than the fastest, for a microsecond per event more.
 const LEVEL: i32 = 3;
 
@@ -44,6 +48,8 @@ pub(super) struct Open {
     pub(super) first: u64,
     head: Head,
     raw: Vec<u8>,
+    /// [`Entry::at`] of the first entry.
+    oldest: u64,
     /// What is in sled already and goes when the whole is stored: by first number.
     pub(super) replaces: Vec<(u64, Lying)>,
     /// What came after the last part, and where in `raw` it begins.
@@ -80,12 +86,14 @@ impl Lying {
 impl Open {
     /// An empty chunk that begins with this number.
     pub(super) fn new(first: u64) -> Open {
-        Open { first, head: Head::EMPTY, raw: Vec::new(), replaces: Vec::new(), fresh: Head::EMPTY, fresh_from: 0 }
+        let (head, fresh) = (Head::EMPTY, Head::EMPTY);
+        Open { first, head, raw: Vec::new(), oldest: 0, replaces: Vec::new(), fresh, fresh_from: 0 }
     }
 
     /// Whether it has no room for this entry.
     pub(super) fn is_full_for(&self, entry: &Entry) -> bool {
-        self.head.count > 0 && self.raw.len() + entry.envelope.bytes().len() > CHUNK_BYTES
+        let too_large = self.raw.len() + entry.envelope.bytes().len() > CHUNK_BYTES;
+        self.head.count > 0 && (too_large || entry.at.saturating_sub(self.oldest) >= CHUNK_SPAN)
     }
 
     /// Whether it is complete.
@@ -103,6 +111,9 @@ impl Open {
         let from = entry.from.as_ref().map_or("", |name| name.as_str());
         let envelope = entry.envelope.bytes();
         let before = self.raw.len();
+        if self.head.count == 0 {
+            self.oldest = entry.at;
+        }
         self.raw.extend_from_slice(&entry.at.to_be_bytes());
         // A name has at most 63 bytes, an envelope at most `pieces::LARGEST`.
         self.raw.push(from.len() as u8 | if entry.completes { COMPLETES } else { 0 });

@@ -39,11 +39,13 @@ struct Filling {
     first: u64,
     bytes: usize,
     newest: u64,
+    /// When its first entry came.
+    began: Option<u64>,
 }
 
 impl Filling {
     fn at(first: u64) -> Filling {
-        Filling { first, bytes: 0, newest: 0 }
+        Filling { first, bytes: 0, newest: 0, began: None }
     }
 }
 
@@ -120,13 +122,15 @@ impl Memory {
         }
         let seq = self.head() + 1;
         let bytes = envelope.bytes().len();
-        if seq > self.open.first && self.open.bytes + bytes > CHUNK_BYTES {
+        let (began, too_large) = (self.open.began, self.open.bytes + bytes > CHUNK_BYTES);
+        if too_large && seq > self.open.first || began.is_some_and(|began| at.saturating_sub(began) >= DAY) {
             self.complete();
         }
         for filling in [&mut self.open, &mut self.fresh] {
             // Beside the envelope: its time, where it came from, and two lengths.
             filling.bytes += 8 + 1 + from.as_ref().map_or(0, |name| name.as_str().len()) + 4 + bytes;
             filling.newest = filling.newest.max(at);
+            filling.began.get_or_insert(at);
         }
         self.log.push_back(Arc::new(Entry { seq, at, from, completes: known.is_some(), envelope }));
         if seq + 1 - self.open.first >= CHUNK_ENTRIES || self.open.bytes >= CHUNK_BYTES {
