@@ -10,9 +10,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::envelope::{SeenKey, SeenKeys};
 
-/// Ids of one chunk. 256 are 3 KiB: small enough to be written again while it fills, large enough that keys and
-/// tree cost less than a byte per id.
-pub(super) const CHUNK: usize = 256;
+/// Ids of one chunk. 64 are less than a KiB: small enough to be written again with each commit while it fills, large
+/// enough that keys and tree cost less than a byte per id.
+pub(super) const CHUNK: usize = 64;
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
