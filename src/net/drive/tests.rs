@@ -119,8 +119,6 @@ async fn what_was_committed_since_the_link_last_woke_is_behind() {
         (tempfile::tempdir().unwrap(), Secret::from_seed(&[1; 32]), Secret::from_seed(&[2; 32]));
     let exchange = exchange(data.path(), &secret).await;
     let partner = partner(&theirs);
-    // What an earlier link sent is nothing that this one has.
-    partner.traffic().place = 9;
     let behind = || {
         let traffic = partner.traffic().clone().at(exchange.gate.store().head());
         traffic.linked.then_some(traffic.behind)
