@@ -123,17 +123,19 @@ impl Behind {
 
     /// Waits until nobody consumes: what comes before that is delivered to a consumer that is gone, and is marked.
     async fn left_alone(&self, queue: &str) {
+        timeout(PATIENCE, self.consumed(queue, false)).await.expect("the dropped door ends its connection");
+    }
+
+    /// Waits until somebody consumes, or nobody.
+    async fn consumed(&self, queue: &str, by_somebody: bool) {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let gone = async {
-            let consumers = async || {
-                let look = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-                look.unwrap().consumer_count()
-            };
-            while consumers().await > 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
+        let consumers = async || {
+            let look = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
+            look.unwrap().consumer_count()
         };
-        timeout(PATIENCE, gone).await.expect("the dropped door ends its connection");
+        while (consumers().await > 0) != by_somebody {
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn remove(&self, queue: &str) {
@@ -495,7 +497,7 @@ async fn a_queue_that_is_removed_is_declared_anew(behind: &mut Behind) {
         let text = retry(source.take(ALL).await);
         (source, text)
     });
-    sleep(Duration::from_millis(100)).await;
+    timeout(PATIENCE, behind.consumed(QUEUE, true)).await.expect("it takes");
     behind.remove(QUEUE).await;
     let (mut source, text) = timeout(PATIENCE, waiting).await.unwrap().unwrap();
     assert!(text.contains("was removed"), "{text}");
@@ -563,8 +565,12 @@ async fn intelmq_itself_writes_and_reads(behind: &mut Behind) {
     let expected = all.clone();
     let got = tokio::task::spawn_blocking(move || {
         let pipeline = |words: &[&str]| {
-            let mut command = Command::new(intelmq::python());
-            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/amqp_pipeline.py"));
+            // It waits for ever for what does not come, and this thread for it.
+            let mut command = Command::new("timeout");
+            command
+                .arg("80")
+                .arg(intelmq::python())
+                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/amqp_pipeline.py"));
             command.args([words[0], &port.to_string()]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
             command.spawn().unwrap()
         };

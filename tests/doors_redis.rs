@@ -224,9 +224,14 @@ async fn giving_waits_above_the_high_water_mark() {
         sink.give(&items(8..9), mark(20)).await.unwrap();
         sink.mark().await.unwrap()
     });
+    let moved = async {
+        while run::<String>(&redis, &["GET", "relay:cert-at:in:mark"]) != format!("{} 10", mark(0).log) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), moved).await.expect("what brings nothing does not wait");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
-    assert_eq!(run::<String>(&redis, &["GET", "relay:cert-at:in:mark"]), format!("{} 10", mark(0).log));
     assert_eq!(list(&redis, BOT), items(0..8));
     // The bot works.
     for _ in 0..4 {

@@ -373,6 +373,8 @@ async fn a_guest_that_lies_floods_or_is_silent_is_cut_off_and_harms_nobody() {
     let (malformed, nonce) = (Message::Refused(Refusal::Malformed), Message::Nonce(ByteArray::new([0; 16])));
     let ticket = ours.ticket.guest().key();
 
+    let other = read(&invite(&at, &["cert-fi"]));
+
     // One connection is all that it has, the newest. Silent, it is cut off, by itself.
     let begun = Instant::now();
     let mut older = within(Call::to(&ours)).await.unwrap();
@@ -381,12 +383,11 @@ async fn a_guest_that_lies_floods_or_is_silent_is_cut_off_and_harms_nobody() {
     assert!(begun.elapsed() < Duration::from_secs(8), "its place is taken at once");
     let silence = tokio::spawn(async move { (silent.receive().await, begun.elapsed()) });
     // Others join meanwhile.
-    let other = read(&invite(&at, &["cert-fi"]));
     by_hand(&other, "cert-fi", &secret(5)).await.unwrap();
     assert!(!silence.is_finished(), "nobody waits for it");
     let (end, after) = within(silence).await.unwrap();
     assert!(matches!(end, Err(GuestEnd::Closed(_))), "{end:?}");
-    assert!(after < Duration::from_secs(20), "{after:?}");
+    assert!(after < Duration::from_secs(40), "{after:?}");
 
     // Out of place; too long; with a key that it has not; with a number that it was not bound to.
     let refuses = async |message: Message| {

@@ -16,7 +16,7 @@ mod relay;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hand::{Hand, by, sealed, sealed_text, secret};
+use hand::{Hand, by, sealed, sealed_text, secret, shown};
 use intelmq_relay::envelope::{Header, Tlp};
 use intelmq_relay::link::{Answer, Batch, Done, Frame, From, Mode, Offer, Verdict};
 use redis_server::Redis;
@@ -185,8 +185,8 @@ async fn frames_out_of_place_end_the_link_and_nothing_else() {
 
     // Our own event comes back.
     redis.push("out", &["{\"extra.number\": 1, \"__type\": \"Event\"}"]);
-    let Some(Frame::Batch(own)) = hand.receive().await else { panic!("the relay gives its own") };
-    assert_eq!((own.no, own.offers.len(), own.whole.is_empty()), (1, 0, false));
+    let own = hand.next_batch().await;
+    assert_eq!((own.no, shown(&own)), (1, 1));
     let verdicts = vec![Verdict::Accepted];
     hand.send(Frame::Done(Done { no: 1, verdicts, mode: Mode::Offer })).await;
 

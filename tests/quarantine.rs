@@ -363,7 +363,7 @@ fn an_item_that_could_not_be_read_is_sealed_when_it_can_be() {
     let without: String = way.a.configuration().split("[[take.redis]]").next().unwrap().to_owned();
     way.a.configure(&without);
     way.a.signal(Signal::HUP);
-    way.a.says("closed");
+    way.a.says("configuration read again");
     let refused = way.a.command(&["quarantine", "retry", "2"]);
     assert!(String::from_utf8_lossy(&refused.stdout).contains("not in the configuration"), "{refused:?}");
     way.a.terminate();

@@ -94,7 +94,7 @@ async fn members_are_known_at_once_and_revoked_keys_are_not() {
     node.expect(0, &["roster", "publish", "two"]);
     assert_eq!(hand.give(&[event(4, 0), event(5, 2 * HOUR)]).await, [refused("key-revoked"), Verdict::Accepted]);
     assert_eq!(node.says("their key is revoked")["sealed_with"], member.key().to_string());
-    assert_eq!(node.says("the roster has changed")["number"], 2);
+    wait_until("it says so", || node.logged("the roster has changed").is_some_and(|said| said["number"] == 2));
 
     // Over a restart, and with a configuration that is read again.
     node.kill9();

@@ -64,7 +64,9 @@ fn lines(text: &str) -> Vec<Value> {
 /// The numbers that a node's IntelMQ was given, in order.
 fn given(node: &Relay) -> Vec<u64> {
     let text = fs::read_to_string(node.path("out/events.jsonl")).unwrap_or_default();
-    let mut numbers: Vec<u64> = lines(&text).iter().filter_map(|event| event["extra.number"].as_u64()).collect();
+    // The last line may be being written.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let mut numbers: Vec<u64> = lines(whole).iter().filter_map(|event| event["extra.number"].as_u64()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -293,8 +295,9 @@ fn who_hears_of_it_from_nobody_is_told_by_its_operator() {
     // Sealed with the old key, and with the new one; behind what it had.
     has_all(&b, 15);
     nothing_was_refused(&b);
-    let taken = &b.status()["peers"]["cert-a"]["taken"];
-    assert_eq!(taken["accepted"], 10, "{taken}");
+    // The doors may have them before they are counted.
+    let status = b.status_when("all are counted", |b| b["peers"]["cert-a"]["taken"]["accepted"] == 10);
+    let taken = &status["peers"]["cert-a"]["taken"];
     assert!(taken["duplicate"].is_null(), "it was shown again what it had: {taken}");
 }
 
@@ -603,16 +606,19 @@ fn who_does_not_wait_tells_those_who_are_linked_first() {
     a.linked("cert-b");
     let before = key(&a);
     let number = |at: u64| json!({"source.ip": "192.0.2.1", "classification.type": "spam", "feed.name": "test", "extra.number": at});
-    let events: String = (0..20_000).map(|at| format!("{}\n", number(at))).collect();
+    let events: String = (0..5_000).map(|at| format!("{}\n", number(at))).collect();
     fs::write(a.path("in/.many"), events).unwrap();
     fs::rename(a.path("in/.many"), a.path("in/many.jsonl")).unwrap();
-    wait_until("some are there", || a.status()["head"].as_u64() > Some(100));
+    wait_until("some are there", || a.status()["head"].as_u64() > Some(0));
     a.expect(0, &["key", "rotate", "--now"]);
     a.says("every peer knows this node's next key");
     assert_ne!(has_turned(&a), before);
     b.says("an origin has another key");
     a.linked("cert-b");
-    wait_until("all are there", || given(&b).len() == 20_000);
+    for some in (1_000..=5_000).step_by(1_000) {
+        wait_until(&format!("{some} are there"), || given(&b).len() >= some);
+    }
+    assert_eq!(given(&b).len(), 5_000);
 }
 
 /// Who signed, and which key followed, stands in the store: a look at rest accuses nobody, and the next start does not either.

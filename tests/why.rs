@@ -91,7 +91,9 @@ impl Row {
         for (node, head) in self.nodes.iter().zip(heads) {
             node.status_when("all is decided", |status| {
                 let peers = status["peers"].as_object().unwrap();
-                let idle = |peer: &Value| peer["behind"] == 0 && peer["unanswered"] == 0 && peer["taking"] == false;
+                let idle = |peer: &Value| {
+                    peer["linked"] == true && peer["behind"] == 0 && peer["unanswered"] == 0 && peer["taking"] == false
+                };
                 let sinks = status["sinks"].as_object().unwrap();
                 status["head"] == head
                     && peers.values().all(idle)

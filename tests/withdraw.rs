@@ -305,6 +305,8 @@ async fn between_hands() -> (Relay, Hand, Hand) {
     brings.link(&node).await;
     gets.link_from(&node, From::All).await;
     assert!(matches!(gets.receive().await, Some(Frame::Pull(_))));
+    // First it is told where it begins.
+    assert!(matches!(gets.receive().await, Some(Frame::Beat(_))));
     (node, brings, gets)
 }
 
@@ -315,8 +317,6 @@ async fn what_was_offered_is_not_given_any_more() {
     let ours = secret("cert-m");
     let event = sealed(&ours, "cert-m", 1, |header| header.tlp = Some(Tlp::Clear));
     assert_eq!(brings.give(&[by(&event, &[])]).await, [Verdict::Accepted]);
-    // First it is told where it begins.
-    assert!(matches!(gets.receive().await, Some(Frame::Beat(_))));
     let Some(Frame::Batch(batch)) = gets.receive().await else { panic!("it is offered") };
     assert_eq!(brings.give(&[by(&withdrawal(&ours, "cert-m", &event), &[])]).await, [Verdict::Accepted]);
     let Some(Frame::Batch(next)) = gets.receive().await else { panic!("the withdrawal is offered") };

@@ -110,7 +110,7 @@ impl Exchange {
         {
             let mut traffic = partner.traffic();
             traffic.links += 1;
-            traffic.linked = true;
+            (traffic.linked, traffic.place) = (true, 0);
             traffic.test = Test { ours: partner.terms.borrow().test, theirs: theirs.test };
         }
         tracing::info!(%peer, software = theirs.software, "link up");
@@ -402,6 +402,7 @@ impl<'a> Session<'a> {
         let (given, taken) = (self.link.push.take_counts(), self.link.pull.take_counts());
         let mut traffic = self.partner.traffic();
         (traffic.unanswered, traffic.behind) = self.link.push.backlog();
+        traffic.place = self.link.push.place();
         self.again = self.again.filter(|_| (traffic.unanswered, traffic.behind) != (0, 0));
         traffic.taking = !self.link.pull.is_settled() || !self.taking.is_empty();
         traffic.given.add(given);

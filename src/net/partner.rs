@@ -45,6 +45,9 @@ pub struct Traffic {
     pub links: u64,
     /// Entries that are not yet sent to it.
     pub behind: u64,
+    /// The number of the last entry that is sent to it or withheld, on the link that stands.
+    #[serde(skip)]
+    pub place: u64,
     /// Batches that it has not answered.
     pub unanswered: usize,
     /// Whether something of its log is under way into ours.
@@ -64,6 +67,14 @@ pub struct Test {
     pub ours: bool,
     /// The peer does.
     pub theirs: bool,
+}
+
+impl Traffic {
+    /// How it stands where the log has this head: a link that has not woken since a commit is behind by what is new.
+    pub fn at(self, head: u64) -> Traffic {
+        let behind = if self.linked { head.saturating_sub(self.place) } else { self.behind };
+        Traffic { behind, ..self }
+    }
 }
 
 impl Partner {

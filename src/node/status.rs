@@ -178,11 +178,13 @@ impl Board {
 
     pub(super) fn status(&self) -> Status {
         let usage = self.core.gate.store().usage();
+        // Before the links are asked: what is committed after this is not held against them.
+        let head = self.core.gate.store().head();
         let rules = self.core.gate.rules();
         let shown = lock(&self.shown);
         let peers = shown.peers.iter().map(|(name, (partner, link))| {
             let state = link.state();
-            let traffic = partner.traffic().clone();
+            let traffic = partner.traffic().clone().at(head);
             (name.clone(), PeerStatus { connected: state.connected, error: state.error, traffic })
         });
         let roster = rules.origins.roster().map(|held| held.roster());
@@ -196,7 +198,7 @@ impl Board {
             outdated: rules.origins.outdated().into_iter().map(|(name, _, new)| (name, new)).collect(),
             outdated_encryption: outdated_encryption.map(|(name, key)| (name, key.to_string())).collect(),
             rotation: RotationStatus::of(&self.core.gate, &lock(&self.core.keys.peers)),
-            head: self.core.gate.store().head(),
+            head,
             entries: usage.entries,
             ids: usage.ids,
             quarantined: usage.quarantined,

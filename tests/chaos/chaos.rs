@@ -23,8 +23,8 @@ const RESERVE: u64 = 64 << 20;
 const RATE: f64 = 30.0;
 const TICK: Duration = Duration::from_millis(100);
 const SAMPLE: Duration = Duration::from_secs(1);
-/// In which a process that has ended is seen to have.
-const NOTICED: Duration = Duration::from_secs(5);
+/// In which a process that has ended is seen to have; a node whose store has failed takes some seconds to end.
+const NOTICED: Duration = Duration::from_secs(20);
 /// For everything to arrive after all is mended.
 const HEALED: Duration = Duration::from_secs(120);
 

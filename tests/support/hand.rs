@@ -120,6 +120,17 @@ impl Hand {
         .await
     }
 
+    /// The next batch; what says nothing of events is passed over.
+    pub async fn next_batch(&mut self) -> Batch {
+        loop {
+            match self.receive().await.expect("the relay keeps the link") {
+                Frame::Batch(batch) => return batch,
+                Frame::Beat(_) | Frame::Pull(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// Sends a batch, and returns the verdicts; with what the relay answered to the offers.
     pub async fn batch(&mut self, offers: Vec<Offer>, whole: &[Bytes]) -> (Vec<(u16, Answer)>, Vec<Verdict>) {
         self.try_batch(offers, whole).await.expect("the relay keeps the link")
@@ -163,6 +174,11 @@ impl Hand {
     pub async fn hung_up(&mut self) {
         within(async { while self.receive().await.is_some() {} }).await;
     }
+}
+
+/// How many events a batch shows of which at most one goes whole: on a busy machine none does, for it is fresh no more.
+pub fn shown(batch: &Batch) -> usize {
+    batch.offers.len() + usize::from(!batch.whole.is_empty())
 }
 
 pub fn secret(name: &str) -> Secret {

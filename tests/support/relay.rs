@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use intelmq_relay::config;
@@ -17,8 +18,8 @@ use tempfile::TempDir;
 
 /// Far longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(50);
-/// Time that a node has to end when it is told to.
-const STOP: Duration = Duration::from_secs(5);
+/// Time that a node has to end when it is told to: several times what it takes for itself, on a busy machine.
+const STOP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `so` gives something.
@@ -55,6 +56,8 @@ pub struct Relay {
     pub around_run: Vec<String>,
     folder: TempDir,
     process: Option<Child>,
+    /// Reads what the process says.
+    reader: Option<JoinHandle<()>>,
     log: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -74,6 +77,7 @@ impl Relay {
             around_run: Vec::new(),
             folder,
             process: None,
+            reader: None,
             log: Arc::default(),
         };
         relay.expect(0, &["init", "--name", name, "--listen", &relay.address]);
@@ -188,12 +192,12 @@ impl Relay {
             .spawn()
             .unwrap();
         let (lines, log) = (BufReader::new(process.stderr.take().unwrap()).lines(), self.log.clone());
-        std::thread::spawn(move || {
+        self.reader = Some(std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 // What is no JSON is a last word to the operator.
                 log.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
             }
-        });
+        }));
         self.process = Some(process);
     }
 
@@ -226,11 +230,14 @@ impl Relay {
         begun.elapsed()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself. Its log is complete then.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
-        wait_for("the node ends", || process.try_wait().unwrap())
+        let status = wait_for("the node ends", || process.try_wait().unwrap());
+        let reader = self.reader.take().expect("it was started");
+        wait_until("its log is read", || reader.is_finished());
+        status
     }
 
     /// Whether the process has ended, by itself or by a signal.
