@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod disk;
+mod durable;
 mod trace;
 mod work;
 

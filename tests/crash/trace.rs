@@ -41,6 +41,17 @@ pub enum Call {
     Remove { path: PathBuf },
 }
 
+impl Call {
+    /// Whether it changes something in this folder.
+    pub fn changes(&self, folder: &Path) -> bool {
+        match self {
+            Call::Sync { .. } => false,
+            Call::Write { path, .. } | Call::SetLen { path, .. } | Call::Create { path } => path.starts_with(folder),
+            Call::MakeDir { path } | Call::Rename { to: path, .. } | Call::Remove { path } => path.starts_with(folder),
+        }
+    }
+}
+
 /// What a traced program says on its standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {

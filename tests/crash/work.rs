@@ -53,22 +53,45 @@ fn remembered(step: u64) -> SeenKeys {
 /// Where it stands.
 pub async fn position(store: &Store) -> Result<u64, StoreError> {
     let value = store.cursor(&cursor("step")).await?;
-    Ok(value.map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap())))
+    let step = value.map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap()));
+    // A purge moves no cursor, but shows. What expires may have been nothing, and expires again as it did.
+    let next = step + 1;
+    Ok(if purges(next) && is_purged(store).await? { next } else { step })
+}
+
+fn purges(step: u64) -> bool {
+    step % 8 == 5
+}
+
+/// What is purged while the head is where it is.
+fn purged(store: &Store) -> Vec<u64> {
+    [2, 9, 10].map(|back| store.head().saturating_sub(back)).to_vec()
+}
+
+async fn is_purged(store: &Store) -> Result<bool, StoreError> {
+    for seq in purged(store) {
+        let entries = store.read(seq.saturating_sub(1), ReadLimit { entries: 1, bytes: 1 }).await?;
+        if entries.first().is_none_or(|entry| entry.envelope.hidden() == 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn cursor(name: &str) -> Cursor {
     Cursor::Source(name.parse().unwrap())
 }
 
+/// Whether it is a step that expires.
+pub fn expires(step: u64) -> bool {
+    step.is_multiple_of(8)
+}
+
 /// Does one step.
 pub async fn step(store: &Store, step: u64) -> Result<(), StoreError> {
-    match step % 8 {
-        0 => store.expire(time(step)).await.map(|_| ()),
-        5 => {
-            let head = store.head();
-            let seqs = [2, 9, 10].map(|back| head.saturating_sub(back)).to_vec();
-            store.purge(seqs).await.map(|_| ())
-        }
+    match step {
+        _ if expires(step) => store.expire(time(step)).await.map(|_| ()),
+        _ if purges(step) => store.purge(purged(store)).await.map(|_| ()),
         _ => store.commit(commit(store, step)).await.map(|_| ()),
     }
 }

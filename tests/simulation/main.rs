@@ -210,6 +210,29 @@ fn a_stolen_content_id_keeps_nothing_from_anybody() {
     assert_eq!(world.seen.arrivals.len(), 8, "both events at all four");
 }
 
+/// Node 1 takes back what it gives to node 2: of what is held, since its origin may be about to send it, and of what is offered
+/// and not asked for yet.
+#[test]
+fn what_an_operator_takes_back_is_not_given_from_that_moment_on() {
+    let mut graph = Graph::new(3);
+    graph.join(0, 1, 20);
+    graph.join(1, 2, 20);
+    let events = (0..30).map(|_| event(0, "CLEAR")).collect();
+    let mut world = World::new(graph, events, Settings::default(), 1);
+    for number in 0..30 {
+        let at = 10_000 + 2_000 * number as u64;
+        world.at(at, Action::Originate { events: vec![number] });
+        let Some(after) = [Some(50), Some(100), None][number % 3] else { continue };
+        for (after, give) in [(after, false), (1_000, true)] {
+            world.at(at + after, Action::Reload { shares: vec![((1, 2), Share { give, ..ALL })] });
+        }
+    }
+    world.run(100_000);
+    world.check_settled();
+    let came = |node, event| world.seen.arrivals.contains_key(&(node, event));
+    assert!((0..30).all(|event| came(1, event) && came(2, event) == (event % 3 == 2)));
+}
+
 #[test]
 fn without_faults_a_body_comes_once() {
     for seed in seeds(400..403, 2) {

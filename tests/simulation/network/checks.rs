@@ -205,9 +205,10 @@ impl World {
                 let envelope = Envelope::decode(entry.envelope.bytes().clone(), &BOUNDS).unwrap();
                 let origin = super::node::number(&envelope.header().origin);
                 assert_eq!(envelope.header().key, self.nodes[origin].key, "{}: entry {}", node.name, entry.seq);
-                // Whatever its path says of others: it ends with who brought it, and the node itself.
+                // Whatever its path says of others: it begins with the origin, and ends with who brought it, and the node itself.
                 let came: Vec<_> = entry.from.iter().chain([&node.name]).collect();
                 let path = envelope.path();
+                assert_eq!(path.first(), Some(&envelope.header().origin), "{}: entry {}", node.name, entry.seq);
                 let end: Vec<_> = path.iter().skip(path.len().saturating_sub(came.len())).collect();
                 assert_eq!(end, came, "{}: entry {}", node.name, entry.seq);
                 verifier.open(envelope).unwrap_or_else(|error| panic!("{}: entry {}: {error}", node.name, entry.seq));

@@ -194,12 +194,17 @@ impl World {
             return;
         }
         for told in told {
-            let Some(verdict) = told.verdict.filter(|verdict| !verdict.is_new()) else { continue };
+            let Some(verdict) = told.verdict else { continue };
             let read = self.nodes[me].keep.read(told.seq - 1, 1);
             if let Some(entry) = read.first().filter(|entry| entry.seq == told.seq) {
                 let header = entry.envelope.header();
                 let event = self.ids[&(header.origin.clone(), header.id)];
-                self.seen.told(me, peer, event, &verdict);
+                if verdict.is_new() {
+                    let has = self.seen.copies.contains_key(&(peer, event));
+                    assert!(has, "node {peer} calls event {event} of {me}'s {verdict}, and it is not durable there");
+                } else {
+                    self.seen.told(me, peer, event, &verdict);
+                }
             }
         }
     }

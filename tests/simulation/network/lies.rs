@@ -55,7 +55,7 @@ impl World {
             1 => {
                 self.seen.fault("paths changed");
                 let others = [0; 3].map(|_| self.rng.random_range(0..self.graph.nodes));
-                self.forge_path(me, &body, &others)
+                if others[0] % 2 == 0 { self.forge_path(me, &body, &others) } else { forge_start(&body, others[0]) }
             }
             2 => {
                 self.seen.fault("bringers denied");
@@ -123,6 +123,11 @@ impl World {
             bytes: Bytes::from_static(b"nothing"),
         }
     }
+}
+
+/// Another's name where the origin's belongs.
+fn forge_start(body: &[u8], other: usize) -> Bytes {
+    with_path(body, |path| path[0] = text(other))
 }
 
 fn text(node: usize) -> serde_cbor::Value {
