@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::header::{Header, Kind, Links, VERSION, is_extension};
 use super::json::{self, JsonError, Member};
-use super::view::{RAW_KEYS, RELAY};
+use super::view::{MARK, RAW_KEYS, RELAY, is_mark};
 use super::{Key, Name, Tlp, parse_id};
 
 /// A message that was read and not yet sealed: what it says of itself, and its fields.
@@ -192,8 +192,8 @@ fn iep04(members: &[Member<'_>]) -> Result<Message, Unreadable> {
     if let Some((_, payload)) = members.iter().find(|(key, _)| key == "payload") {
         match json::members(payload)? {
             Some(fields) => {
-                // `__type` is the pipeline's, and said by `type` here.
-                let fields = fields.into_iter().filter(|(key, _)| key != "__type" || message.format != "intelmq");
+                // Marks are the pipeline's and the relays', and said by `type` and `meta` here.
+                let fields = fields.into_iter().filter(|(key, _)| !is_mark(key) || message.format != "intelmq");
                 message.fields = fields.map(|(key, value)| (key.into_owned(), value.to_owned())).collect();
             }
             None if message.format == "intelmq" => return Err(Unreadable::NoObject),
@@ -263,7 +263,7 @@ fn read_meta(message: &mut Message, value: &str) -> Result<(), Unreadable> {
             "relay:to" => message.to = names(key, text)?,
             "relay:origin" => message.origin = Some(one_name(key, text)?),
             // What the last relay said about the way; whoever seals says it anew.
-            "relay:time" | "relay:path" | "relay:hidden" | "relay:withdrawn" | "relay:encrypted" => {}
+            _ if key.starts_with(MARK) => {}
             _ if is_extension(key) => {
                 message.ext.insert(key.to_owned(), text.to_owned());
             }

@@ -34,8 +34,12 @@ struct Marks {
 /// extension keys have a prefix.
 pub(super) const RAW_KEYS: [(&str, &str); 2] = [("encoding", "iep04:encoding"), ("compress", "iep04:compress")];
 
-/// Before the keys of our meta data in a flat event. They are ours to write, and nobody else's to pass as ours.
+/// Before the keys of our meta data in IEP04's, and in a flat event. They are ours to write, and nobody else's to pass as ours.
+pub(super) const MARK: &str = "relay:";
 pub(super) const RELAY: &str = "extra.relay.";
+
+/// The links of a header as IEP04 has them: written from there alone.
+const LINKS: [&str; 4] = ["intelmq:parent", "intelmq:related", "intelmq:group", "intelmq:alternate"];
 
 impl Envelope {
     /// The envelope as one line of JSON, without the line's end.
@@ -124,7 +128,8 @@ impl Envelope {
                 meta.text(key, &uuid.to_string());
             }
         }
-        for (key, value) in ext {
+        let theirs = |key: &str| !key.starts_with(MARK) && !LINKS.contains(&key);
+        for (key, value) in ext.iter().filter(|(key, _)| theirs(key)) {
             let plain = RAW_KEYS.iter().find(|(_, prefixed)| prefixed == key).map_or(key.as_str(), |(plain, _)| plain);
             meta.raw(plain, value);
         }
@@ -168,7 +173,14 @@ impl Envelope {
         if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
         }
-        self.write_fields(out, self.open_fields(), typed && intelmq, meta.filter(|_| intelmq));
+        self.write_fields(out, self.payload_fields(), typed && intelmq, meta.filter(|_| intelmq));
+    }
+
+    /// The open fields that are the origin's to fill: not those in which a relay, or IntelMQ's pipeline, marks an event. What
+    /// an event seems to say by them, nobody has said; a relay that reads it out of an IntelMQ would believe it.
+    pub fn payload_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let intelmq = self.header().format == "intelmq";
+        self.open_fields().filter(move |(key, _)| !intelmq || !is_mark(key))
     }
 
     /// Keys and values of the fields that are open.
@@ -223,6 +235,11 @@ impl Envelope {
             event.raw("extra.relay.encrypted", "true");
         }
     }
+}
+
+/// Whether a field of an event marks it.
+pub(super) fn is_mark(key: &str) -> bool {
+    key == "__type" || key.starts_with(RELAY)
 }
 
 /// A time as `2026-11-24T10:00:00.000Z`; times beyond the calendar as milliseconds.

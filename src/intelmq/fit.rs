@@ -88,7 +88,7 @@ impl Fit {
         let Some(local) = self.format.as_ref().filter(|_| intelmq) else {
             return Ok(envelope.write(self.shape).into());
         };
-        self.fitted(local.format(), envelope, header.kind, envelope.open_fields())
+        self.fitted(local.format(), envelope, header.kind, envelope.payload_fields())
     }
 
     fn fitted<'a>(

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use intelmq_relay::config::{Config, Described, StoredKey};
 use intelmq_relay::envelope::{
     Bounds, Draft, EncryptionSecret, Envelope, Key, Message, Name, Recipient, Secret, SeenKeys, Shape, Unreadable,
-    Verifier, read_decrypted, seal,
+    Verifier, parse_id, read_decrypted, seal,
 };
 use intelmq_relay::harmonization::Format;
 use intelmq_relay::intelmq::Botnet;
@@ -23,6 +23,7 @@ use intelmq_relay::trust::{Roster, Signed, SignedNotice};
 use intelmq_relay::watch::Question;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -88,14 +89,104 @@ fn passed_on(envelope: &Envelope) {
     assert!(again.fields().eq(envelope.fields()) && again.hops()[..envelope.path().len()] == envelope.hops());
 }
 
-/// What is written is JSON that is read again.
+/// What is written is JSON that is read again, and says what the envelope says: not what its origin would like a relay to
+/// have said.
 fn written(envelope: &Envelope) {
+    let header = envelope.header();
+    // Of another format, the payload is all its own; of a closed one there is none.
+    let intelmq = header.format == "intelmq" && !header.is_encrypted();
+    // Nobody tells such a flat event from a message of IEP04; no data format of IntelMQ's has these fields.
+    let flat = intelmq && ["meta", "payload"].iter().all(|key| envelope.field(key).is_none());
     for shape in SHAPES {
         let text = envelope.write(shape);
-        let read = Message::read(text.as_bytes());
-        let legible = !matches!(read, Err(Unreadable::Json(_) | Unreadable::Utf8(_)));
-        assert!(legible, "{shape:?} is written so that it cannot be read: {read:?}");
+        let iep04 = matches!(shape, Shape::Iep04 | Shape::Proposed);
+        match Message::read(text.as_bytes()) {
+            Ok(read) if iep04 => {
+                assert_eq!(read, meant(envelope, shape, &read), "{shape:?}: {text}");
+                assert!(read.tlp >= header.tlp, "{shape:?} widens: {text}");
+                marks(envelope, &text);
+            }
+            Ok(read) if flat => {
+                let marked = shape == Shape::Extra;
+                assert_eq!(read.origin, marked.then(|| header.origin.clone()), "{shape:?}: {text}");
+                assert_eq!(read.id, marked.then_some(header.id), "{shape:?}: {text}");
+                assert_eq!(read.links.withdraws, header.links.withdraws.filter(|_| marked), "{shape:?}: {text}");
+                assert_eq!(read.links.replaces, header.links.replaces.filter(|_| marked), "{shape:?}: {text}");
+                assert!(read.to.is_empty() && payload(envelope).eq(read.fields), "{shape:?}: {text}");
+            }
+            Err(Unreadable::NoObject) if iep04 && header.is_encrypted() => {}
+            // Labels are read strictly, and may be any value in an envelope.
+            Err(Unreadable::Meta { key, .. }) if key == "tlp" => {}
+            Err(reason @ (Unreadable::Json(_) | Unreadable::Utf8(_))) => panic!("{shape:?}: {reason}: {text}"),
+            Err(reason) => assert!(!iep04 && !flat, "{shape:?}: {reason}: {text}"),
+            Ok(_) => {}
+        }
     }
+}
+
+/// The open fields, without those that are marks.
+fn payload(envelope: &Envelope) -> impl Iterator<Item = (String, String)> {
+    let fields = envelope.open_fields().filter(|(key, _)| *key != "__type" && !key.starts_with("extra.relay."));
+    fields.map(|(key, value)| (key.to_owned(), line(value)))
+}
+
+/// A value as a part of a line.
+fn line(value: &str) -> String {
+    value.replace(['\n', '\r'], " ")
+}
+
+/// What must be read of an envelope in IEP04.
+fn meant(envelope: &Envelope, shape: Shape, read: &Message) -> Message {
+    let header = envelope.header().clone();
+    let ours = ["intelmq:parent", "intelmq:related", "intelmq:group", "intelmq:alternate"];
+    let mut ext = header.ext;
+    ext.retain(|key, _| !key.starts_with("relay:") && !ours.contains(&&**key));
+    ext.values_mut().for_each(|value| *value = line(value));
+    let mut links = header.links;
+    links.parent = links.parent.filter(|parent| shape == Shape::Iep04 || parse_id(parent) != Some(header.id));
+    // What has no payload, or none that is open, reads as an update of tags.
+    let update = read.fields.is_empty();
+    if update {
+        links.parent.get_or_insert_with(|| header.id.to_string());
+    }
+    // A payload of another format may be an object, and is read as its members.
+    let whole = header.format != "intelmq";
+    let fields = if whole { read.fields.clone() } else { payload(envelope).collect() };
+    Message {
+        id: (!update).then_some(header.id),
+        origin: Some(header.origin),
+        kind: header.kind,
+        format: header.format,
+        org: header.org,
+        instance: header.instance,
+        tlp: read.tlp,
+        to: header.to,
+        tags: header.tags,
+        links,
+        ext,
+        fields,
+    }
+}
+
+/// The meta data have the marks of a relay that are true, and no others.
+fn marks(envelope: &Envelope, text: &str) {
+    // What Python alone reads is left out.
+    let Ok(message) = serde_json::from_str::<Value>(text) else { return };
+    let header = envelope.header();
+    let there = [
+        ("relay:replaces", header.links.replaces.is_some()),
+        ("relay:withdraws", header.links.withdraws.is_some()),
+        ("relay:origin", true),
+        ("relay:time", true),
+        ("relay:tlp", header.tlp.is_some()),
+        ("relay:to", !header.to.is_empty()),
+        ("relay:path", true),
+        ("relay:hidden", envelope.hidden() > 0),
+        ("relay:encrypted", envelope.was_encrypted() || header.is_encrypted()),
+    ];
+    let there = there.iter().filter(|(_, there)| *there).map(|(key, _)| *key);
+    let meta = message["meta"].as_object().expect("there are meta data");
+    assert!(there.eq(meta.keys().filter(|key| key.starts_with("relay:"))), "{text}");
 }
 
 /// CBOR with numbers and lengths as short as they can be, all of them said, without tags; and nothing behind it.

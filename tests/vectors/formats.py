@@ -286,6 +286,9 @@ def exactly(source):
     return json.loads(source, parse_int=spelt("number"), parse_float=spelt("number"), parse_constant=spelt("number"))
 
 
+IEP04_LINKS = [f"intelmq:{key}" for key in ("parent", "related", "group", "alternate")]
+
+
 def iep04(found):
     """The JSON of §3, as a value to compare with another."""
     header, links = found["header"], found["header"].get("links", {})
@@ -305,9 +308,12 @@ def iep04(found):
     meta |= {"relay:encrypted": "keys" in header}
     meta = {key: value for key, value in meta.items() if value or value == "" or key == "tags"}
     plain = {"iep04:encoding": "encoding", "iep04:compress": "compress"}
-    meta |= {plain.get(key, key): exactly(value) for key, value in header.get("ext", {}).items()}
+    is_ours = lambda key: key.startswith("relay:") or key in IEP04_LINKS
+    theirs = {key: value for key, value in header.get("ext", {}).items() if not is_ours(key)}
+    meta |= {plain.get(key, key): exactly(value) for key, value in theirs.items()}
     message = {"format": header["format"], "version": exactly("1"), "type": header["type"], "meta": meta}
-    payload = {key: exactly(value) for key, value in found["shown"]}
+    is_mark = lambda key: header["format"] == "intelmq" and (key == "__type" or key.startswith("extra.relay."))
+    payload = {key: exactly(value) for key, value in found["shown"] if not is_mark(key)}
     as_it_is = header["format"] != "intelmq" or "keys" in header and not found.get("opened")
     if header["n"]:
         message["payload"] = payload[""] if list(payload) == [""] and as_it_is else payload
