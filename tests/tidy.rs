@@ -45,6 +45,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("sled", &["src/store"]),
     ("toml", &["src/config"]),
     ("toml_edit", &["src/config"]),
+    ("toml_parser", &["src/config/nesting.rs"]),
     ("tracing_journald", &["src/cli"]),
     ("tracing_subscriber", &["src/cli"]),
 ];

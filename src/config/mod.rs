@@ -10,6 +10,7 @@ mod amqp;
 mod check;
 mod doors;
 mod key_file;
+mod nesting;
 mod parse;
 mod peer_list;
 mod rate;

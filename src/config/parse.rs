@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Harmonization, Line, Node, check};
+use super::{Config, Harmonization, Line, Node, check, nesting};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,7 @@ impl Config {
     /// Parses and checks a text, as if it were a file in `folder`: relative paths are meant from there.
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Mistakes> {
         let one = |error: toml::de::Error| Mistakes(vec![Mistake::of_toml(text, &error)]);
+        nesting::check(text).map_err(|mistake| Mistakes(vec![mistake]))?;
         let tree = DeTable::parse(text).map_err(one)?;
         let mut config: Config = toml::from_str(text).map_err(one)?;
         config.resolve_paths(folder);
@@ -140,7 +141,7 @@ impl Mistake {
         Mistake::at(text, error.span().map_or(0, |span| span.start), reason, remedy.into())
     }
 
-    fn at(text: &str, offset: usize, reason: String, remedy: String) -> Mistake {
+    pub(super) fn at(text: &str, offset: usize, reason: String, remedy: String) -> Mistake {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Mistake {

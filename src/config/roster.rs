@@ -7,6 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
+use super::nesting;
 use super::parse::Mistake;
 use crate::envelope::{EncryptionKey, Key, Name};
 
@@ -107,6 +108,7 @@ impl Described {
 
     /// Reads a text.
     pub fn parse(text: &str) -> Result<Described, Mistake> {
+        nesting::check(text)?;
         toml::from_str(text).map_err(|error| Mistake::of_toml(text, &error))
     }
 }
