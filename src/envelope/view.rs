@@ -37,6 +37,8 @@ pub(super) const RAW_KEYS: [(&str, &str); 2] = [("encoding", "iep04:encoding"), 
 /// Before the keys of our meta data in IEP04's, and in a flat event. They are ours to write, and nobody else's to pass as ours.
 pub(super) const MARK: &str = "relay:";
 pub(super) const RELAY: &str = "extra.relay.";
+/// In which IntelMQ's pipeline says what an object is.
+const TYPE: &str = "__type";
 
 /// The links of a header as IEP04 has them: written from there alone.
 const LINKS: [&str; 4] = ["intelmq:parent", "intelmq:related", "intelmq:group", "intelmq:alternate"];
@@ -173,14 +175,16 @@ impl Envelope {
         if let (Some(whole), 1, false) = (self.field(""), self.header().n, intelmq) {
             return push_value(out, whole);
         }
-        self.write_fields(out, self.payload_fields(), typed && intelmq, meta.filter(|_| intelmq));
+        // `__type` is the pipeline's to write.
+        let fields = self.payload_fields().filter(|(key, _)| !intelmq || *key != TYPE);
+        self.write_fields(out, fields, typed && intelmq, meta.filter(|_| intelmq));
     }
 
-    /// The open fields that are the origin's to fill: not those in which a relay, or IntelMQ's pipeline, marks an event. What
-    /// an event seems to say by them, nobody has said; a relay that reads it out of an IntelMQ would believe it.
+    /// The open fields that are the origin's to fill: not those in which a relay marks an event. What an event seems to say by
+    /// them, nobody has said; a relay that reads it out of an IntelMQ would believe it.
     pub fn payload_fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let intelmq = self.header().format == "intelmq";
-        self.open_fields().filter(move |(key, _)| !intelmq || !is_mark(key))
+        self.open_fields().filter(move |(key, _)| !intelmq || !key.starts_with(RELAY))
     }
 
     /// Keys and values of the fields that are open.
@@ -206,7 +210,7 @@ impl Envelope {
             self.write_extra(&mut event, marks);
         }
         if typed {
-            event.text("__type", if self.header().kind == Kind::Report { "Report" } else { "Event" });
+            event.text(TYPE, if self.header().kind == Kind::Report { "Report" } else { "Event" });
         }
         event.close();
     }
@@ -239,7 +243,7 @@ impl Envelope {
 
 /// Whether a field of an event marks it.
 pub(super) fn is_mark(key: &str) -> bool {
-    key == "__type" || key.starts_with(RELAY)
+    key == TYPE || key.starts_with(RELAY)
 }
 
 /// A time as `2026-11-24T10:00:00.000Z`; times beyond the calendar as milliseconds.
