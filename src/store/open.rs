@@ -63,7 +63,13 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
         }
     }
     let disk = Disk::open(&home, shelf, cache_bytes)?;
-    let id = read_marker(dir, &disk)?;
+    let id = read_marker(dir, &disk).map_err(|error| match (error, &witness) {
+        (OpenError::Foreign { dir, reason }, Some(said)) => {
+            let reason = format!("{reason}, and write {} was durable", said.batch);
+            OpenError::Damaged { dir, reason }
+        }
+        (error, _) => error,
+    })?;
     let damaged = |error: StoreError| OpenError::Damaged { dir: dir.into(), reason: error.to_string() };
     let state = read_state(&disk).map_err(damaged)?;
     if let Some(said) = witness.filter(|said| said.id == id && said.batch > disk.batch()) {

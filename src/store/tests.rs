@@ -619,8 +619,9 @@ async fn a_newer_store_is_refused() {
 #[tokio::test]
 async fn a_damaged_store_is_refused() {
     type Damage = fn(&sled::Db);
-    let damages: [(&str, Damage); 6] = [
+    let damages: [(&str, Damage); 7] = [
         ("ids gone", |db| drop(db.remove(keys::seen(20_600, 0)).unwrap().unwrap())),
+        ("all gone", |db| db.clear().unwrap()),
         ("counters gone", |db| drop(db.remove(keys::STATE).unwrap())),
         ("last chunk gone", |db| drop(db.remove([&keys::log(257)[..], &[0, 0]].concat()).unwrap())),
         ("first chunk gone", |db| drop(db.remove([&keys::log(1)[..], &[0, 0]].concat()).unwrap())),
