@@ -414,6 +414,29 @@ proptest! {
 }
 
 #[test]
+fn an_origin_does_not_speak_as_a_relay() {
+    let ext = [("relay:withdrawn", "true"), ("relay:to", "[\"cert-zz\"]"), ("intelmq:parent", "\"a parent\"")];
+    let ext = ext.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let id = "\"72ddb00c-2d0a-4eea-b7ac-ae122b8e6c3b\"";
+    let marks =
+        fields(&[("extra.relay.withdraws", id), ("extra.relay.origin", "\"cert-zz\""), ("__type", "\"Report\"")]);
+    let draft = Draft::new(Header { ext, ..header(1) }, [marks, event()].concat(), &Bounds::default()).unwrap();
+    let envelope = seal(&secret(1), vec![draft], &mut ChaCha20Rng::seed_from_u64(7)).remove(0);
+    for shape in [Shape::Iep04, Shape::Proposed, Shape::Typed, Shape::Bare, Shape::Extra] {
+        let text = envelope.write(shape);
+        let read = Message::read(text.as_bytes()).unwrap();
+        assert!(!["withdraw", "Report", "a parent", "cert-zz"].iter().any(|mark| text.contains(mark)), "{text}");
+        assert_eq!((read.fields, read.kind, read.to, read.links), (event(), Kind::Event, vec![], Links::default()));
+    }
+    // Nor is it sealed so when it is told so.
+    let told = format!(
+        r#"{{"meta": {{"relay:withdrawn": true, "relay:x": 1}}, "payload": {{"a": 1, "extra.relay.withdraws": {id}}}}}"#
+    );
+    let told = Message::read(told.as_bytes()).unwrap();
+    assert_eq!((told.fields, told.ext), (fields(&[("a", "1")]), Default::default()));
+}
+
+#[test]
 fn a_label_that_a_pipeline_cannot_name_does_not_widen() {
     for (text, label) in [
         (r#"{"tlp": "AMBER", "extra.tlp": "AMBER+STRICT"}"#, Some(Tlp::AmberStrict)),

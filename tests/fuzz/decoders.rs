@@ -130,9 +130,9 @@ fn payload(envelope: &Envelope) -> impl Iterator<Item = (String, String)> {
     fields.map(|(key, value)| (key.to_owned(), line(value)))
 }
 
-/// A value as a part of a line.
+/// A value as a part of a line. White space around it is not read.
 fn line(value: &str) -> String {
-    value.replace(['\n', '\r'], " ")
+    value.replace(['\n', '\r'], " ").trim_matches([' ', '\t']).to_owned()
 }
 
 /// What must be read of an envelope in IEP04.
