@@ -259,6 +259,8 @@ fn explore(recording: &Recording, most: usize, rng: &mut ChaCha8Rng, runtime: &R
     let weight = |moment: usize| if opening[moment] { OPENING } else { 1 };
     let all: usize = (0..recording.events.len()).map(|moment| weight(moment) * PARTS.len()).sum();
     let chance = most as f64 / all as f64;
+    // What removes a file of the log too early is seen in the few moments until sled says so: always looked at.
+    let log = Path::new(STORE).join("log");
     let (mut disk, mut acknowledged) = (recording.start.clone(), recording.acknowledged);
     let mut count = Count::default();
     for (moment, event) in recording.events.iter().enumerate() {
@@ -266,7 +268,8 @@ fn explore(recording: &Recording, most: usize, rng: &mut ChaCha8Rng, runtime: &R
         acknowledged = acknowledged.max(step_of(event));
         for part in PARTS {
             let mut rng = ChaCha8Rng::seed_from_u64(rng.random());
-            if !rng.random_bool((chance * weight(moment) as f64).min(1.0)) {
+            let chosen = rng.random_bool((chance * weight(moment) as f64).min(1.0));
+            if !chosen && !event.removes(&log) {
                 continue;
             }
             let image = folder();
