@@ -460,8 +460,8 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::config;
-    use crate::envelope::{Secret, Tlp};
+    use crate::envelope::{self, Message, Secret, Tlp, seal};
+    use crate::{config, policy};
 
     async fn gate(data: &std::path::Path) -> Gate {
         let me: Name = "me".parse().unwrap();
@@ -480,6 +480,37 @@ mod tests {
         let door: Name = "out".parse().unwrap();
         let commit = gate.note_sink(&door, vec![1], Vec::new());
         tokio::time::timeout(Duration::from_secs(20), commit).await.expect("it stood in line").unwrap();
+    }
+
+    fn sealed(origin: &Name, n: u8) -> Bytes {
+        let message = Message::read(br#"{"source.ip": "192.0.2.1"}"#).unwrap();
+        let mut header = message.header(origin, Uuid::from_u128(n.into()), 1);
+        header.tlp = Some(Tlp::Clear);
+        let draft = envelope::Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rand::rng()).remove(0).bytes().clone()
+    }
+
+    #[tokio::test]
+    async fn a_cursor_is_stored_in_one_step_with_what_came_before_it() {
+        let data = tempfile::tempdir().unwrap();
+        let gate = gate(data.path()).await;
+        let bringer = Bringer { name: "far".parse().unwrap(), key: Secret::from_seed(&[1; 32]).key() };
+        let take = policy::Rules::taken(&config::Admit::All, &config::RuleSets::new());
+        let terms = [(bringer.name.clone(), Arc::new(Terms { take, ..Terms::default() }))].into();
+        let origins = Origins::new([(bringer.name.clone(), bringer.key)].into_iter(), None).into();
+        gate.set_rules(Rules { origins, terms, ..Rules::clone(&gate.rules()) });
+        for n in 1..=20u8 {
+            {
+                // Given up as soon as it is handed in: what is under way then is all of it.
+                let envelopes = vec![sealed(&bringer.name, n)];
+                let mut verifier = Verifier::new(8);
+                let commit = pin!(gate.take(&bringer, envelopes, Some(vec![n]), &mut verifier, 1));
+                let _ = commit.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            gate.settled().await.unwrap();
+            assert_eq!(gate.store().cursor(&Cursor::Peer(bringer.key)).await.unwrap(), Some(vec![n]));
+            assert_eq!(gate.store().head(), u64::from(n));
+        }
     }
 
     #[tokio::test]

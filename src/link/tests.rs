@@ -506,6 +506,30 @@ fn more_batches_than_may_be_open_end_the_link() {
 }
 
 #[test]
+fn no_more_batches_are_sent_than_may_be_open() {
+    let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    a.step(pull, 1000).unwrap();
+    // One event at a time, and nobody answers.
+    for n in 1..=1000 {
+        a.log = n;
+        a.step(Vec::new(), 1000 + n).unwrap();
+    }
+    assert_eq!(a.link.push.backlog().0, MAX_BATCHES / 2);
+}
+
+#[test]
+fn a_beat_moves_no_cursor_over_what_is_not_decided() {
+    let (mut a, mut b) = (side(false, 10, From::All), side(false, 0, From::All));
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    let mut frames = a.step(pull, 1000).unwrap();
+    frames.push(Frame::Beat(Beat { token: ByteBuf::from([1; 64]) }));
+    b.step(frames, 1000).unwrap();
+    b.step(Vec::new(), 5000).unwrap();
+    assert_eq!(b.submitted, []);
+}
+
+#[test]
 fn strangers_origins_are_refused_by_name() {
     let mut b = side(true, 0, From::All);
     let offers = vec![Offer(0, name("nobody"), Uuid::nil(), 10, 0), Offer(1, name("far"), Uuid::nil(), 2 << 20, 0)];
