@@ -75,7 +75,12 @@ impl World {
         let (Frame::Batch(Batch { token, .. }) | Frame::Beat(Beat { token })) = frame else { return };
         let (node, push) = (&self.nodes[me], &self.nodes[me].sessions[&peer].link.push);
         let (_, seq) = node.tokens_of(&self.nodes[peer].key).open(token).expect("its own token");
-        assert!(seq <= push.place(), "{} tells {peer} to resume behind {seq}, and stands at {}", node.name, push.place());
+        assert!(
+            seq <= push.place(),
+            "{} tells {peer} to resume behind {seq}, and stands at {}",
+            node.name,
+            push.place()
+        );
     }
 
     fn check_shown(&self, me: usize, peer: usize, event: usize, hidden: u16, envelope: Option<&Envelope>) {
