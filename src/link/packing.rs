@@ -33,7 +33,7 @@ const LAST: u8 = 8;
 /// Whether a pack with so many bytes ends with the entry that has this key: it looks at nothing but what is given, since
 /// by where packs end nobody is to learn of what lies between in the log.
 pub(super) fn ends(bytes: usize, last: &SeenKey) -> bool {
-    bytes >= ENDS.1 || (bytes >= ENDS.0 && last.0[0] % LAST == 0)
+    bytes >= ENDS.1 || (bytes >= ENDS.0 && last.0[0].is_multiple_of(LAST))
 }
 
 thread_local! {

@@ -385,6 +385,27 @@ fn what_is_no_longer_permitted_is_not_sent_though_it_was_offered() {
 }
 
 #[test]
+fn what_is_withdrawn_is_neither_offered_nor_sent_though_it_was_offered() {
+    let (mut a, mut b) = (side(false, 0, From::All), side(false, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    let gone = |number: u128| move |_: &Name, id: Uuid| id == Uuid::from_u128(number);
+    a.log = 4;
+    let offers = a.step(Vec::new(), 3000).unwrap();
+    assert_eq!(a.link.push.retract(gone(2)), [2]);
+    let wants = b.step(offers, 3000).unwrap();
+    let bodies = a.step(wants, 3000).unwrap();
+    b.step(bodies, 3000).unwrap();
+    // Read, and not yet sent.
+    a.log = 6;
+    assert_eq!(a.link.push.needs(6, 3000), Some(4));
+    a.link.push.entries((5..=6).map(|n| entry(n, false)), 6);
+    assert_eq!(a.link.push.retract(gone(5)), [5]);
+    b.commit();
+    settle(&mut a, &mut b, 3000);
+    assert_eq!(numbers(&b), [1, 3, 4, 6]);
+}
+
+#[test]
 fn nearly_all_new_is_sent_whole() {
     let (mut a, mut b) = (side(false, 3000, From::All), side(false, 0, From::All));
     settle(&mut a, &mut b, 1000);
