@@ -66,8 +66,8 @@ pub enum Part {
     Calls,
     /// Some sectors, others not; lengths old or new; names up to some moment, folder by folder.
     Sectors,
-    /// As before, and names in any order; but nothing is removed before what was renamed before it. The journals of ext4, xfs and
-    /// btrfs keep that order, and sled needs it: it removes its last `snap.…` behind the new one's rename without a sync.
+    /// As before, and names in any order; but nothing is removed before what was renamed before it. The journals of ext4 and xfs
+    /// keep that order, and sled needs it: it removes its last `snap.…` behind the new one's rename without a sync.
     Names,
 }
 
