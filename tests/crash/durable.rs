@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::disk::{Disk, Part};
-use crate::trace::{Event, Word};
+use crate::trace::{Call, Event, Word};
 use crate::{STORE, folder, run, work};
 
 /// What is read of the store's folder after a power cut that takes everything that it can, and after one that takes nothing.
@@ -69,4 +69,36 @@ fn the_witness_and_the_shelf_are_durable_where_it_matters() {
     let [opened, expired, killed, again, second, third, closed] = &said[..] else { panic!("{said:?}") };
     assert!(opened < expired && expired < killed && killed <= again && again < second, "{said:?}");
     assert!(second < third && third < closed && opened.len() == closed.len(), "{said:?}");
+}
+
+/// What a kill leaves is the system's, and not yet the disk's: sled would note where it lies as if it were.
+#[test]
+fn what_a_kill_left_is_durable_before_sled_goes_on_from_it() {
+    let scratch = folder();
+    let root = scratch.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let (mut disk, mut killed) = (Disk::of(&root), None);
+    let sled = Path::new(STORE).join("sled");
+    let db = |disk: &Disk| look(disk, |store| fs::read(store.join("sled/db")).unwrap_or_default());
+    for event in &run(&root, 12, 0) {
+        // Killed when something was written, and before it was synced: the last time that this was so.
+        if matches!(event, Event::Begins(_, Call::Sync { path }) if *path == sled.join("db")) {
+            let [durable, there] = db(&disk);
+            killed = (durable != there).then(|| disk.clone()).or(killed);
+        }
+        disk.apply(event);
+    }
+    let mut disk = killed.expect("it syncs what it has written");
+    disk.apply(&Event::Gone);
+    let again = folder();
+    disk.write(Part::All, &mut ChaCha8Rng::seed_from_u64(0), again.path());
+    for event in &run(again.path(), 14, 0) {
+        if matches!(event, Event::Begins(_, call) if call.changes(&sled)) {
+            let [durable, there] = db(&disk);
+            assert!(durable == there);
+            return;
+        }
+        disk.apply(event);
+    }
+    panic!("sled has changed nothing");
 }
