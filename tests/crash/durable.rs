@@ -102,3 +102,17 @@ fn what_a_kill_left_is_durable_before_sled_goes_on_from_it() {
     }
     panic!("sled has changed nothing");
 }
+
+/// Its thread would write heads of segments that call others stable, and use segments again, before either is synced.
+#[test]
+fn sled_writes_nothing_behind_our_back() {
+    let (runtime, dir) = (crate::runtime(), folder());
+    runtime.block_on(async {
+        let store = work::open(dir.path()).await.unwrap();
+        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        let names: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.join("comm")).ok()).collect();
+        assert!(names.iter().any(|name| name == "store\n"), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("flusher")), "{names:?}");
+        store.close().await;
+    });
+}
