@@ -317,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_begins_with_the_origin() {
+        let sealed = Made { hops: &["cert-ee"], ..GOOD }.sealed();
+        // The origin's name is in the header, and then in the path.
+        let at = sealed.bytes().windows(7).rposition(|text| text == b"cert-at").unwrap();
+        for (name, expected) in [(b"cert-at", Verdict::Accepted), (b"cert-lu", Verdict::Malformed)] {
+            let mut bytes = sealed.bytes().to_vec();
+            bytes[at..at + 7].copy_from_slice(name);
+            assert_eq!(ask(&bytes.into(), "cert-ee", None), (expected, false));
+        }
+    }
+
+    #[test]
     fn what_is_encrypted_to_others_is_not_remembered() {
         let header = Made { to: &["cert-ee"], ..GOOD }.sealed().header().clone();
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);

@@ -464,8 +464,8 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::config;
-    use crate::envelope::{Secret, Tlp};
+    use crate::envelope::{self, Message, Secret, Tlp, seal};
+    use crate::{config, policy};
 
     async fn gate(data: &std::path::Path) -> Gate {
         let me: Name = "me".parse().unwrap();
@@ -484,6 +484,64 @@ mod tests {
         let door: Name = "out".parse().unwrap();
         let commit = gate.note_sink(&door, vec![1], Vec::new());
         tokio::time::timeout(Duration::from_secs(20), commit).await.expect("it stood in line").unwrap();
+    }
+
+    fn sealed(origin: &Name, n: u8) -> Bytes {
+        let message = Message::read(br#"{"source.ip": "192.0.2.1"}"#).unwrap();
+        let mut header = message.header(origin, Uuid::from_u128(n.into()), 1);
+        header.tlp = Some(Tlp::Clear);
+        let draft = envelope::Draft::new(header, message.fields, &Bounds::default()).unwrap();
+        seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rand::rng()).remove(0).bytes().clone()
+    }
+
+    /// The gate, and the one peer that it takes something from.
+    async fn gate_and_peer(data: &std::path::Path) -> (Gate, Bringer) {
+        let gate = gate(data).await;
+        let bringer = Bringer { name: "far".parse().unwrap(), key: Secret::from_seed(&[1; 32]).key() };
+        let take = policy::Rules::taken(&config::Admit::All, &config::RuleSets::new());
+        let terms = [(bringer.name.clone(), Arc::new(Terms { take, ..Terms::default() }))].into();
+        let origins = Origins::new([(bringer.name.clone(), bringer.key)].into_iter(), None).into();
+        gate.set_rules(Rules { origins, terms, ..Rules::clone(&gate.rules()) });
+        (gate, bringer)
+    }
+
+    #[tokio::test]
+    async fn what_would_be_refused_is_not_asked_for() {
+        let data = tempfile::tempdir().unwrap();
+        let (gate, Bringer { name: far, key }) = gate_and_peer(data.path()).await;
+        let id = Uuid::from_u128;
+        let remember = [SeenKeys::of_offer(&key, id(1), 0), SeenKeys::of_withdrawn(&key, id(2))];
+        let remember = remember.map(|keys| Remember { at: 1, keys }).into();
+        gate.store().commit(Commit { remember, ..Commit::default() }).await.unwrap();
+        let known = gate.known(&far);
+        let ask = |origin: &Name, number| {
+            let offer = Offer(0, origin.clone(), id(number), 9, 0);
+            known.standing(&known.keys(&offer).unwrap(), &offer)
+        };
+        assert_eq!(
+            [1, 2, 3].map(|number| ask(&far, number)),
+            [Standing::Known, Standing::Refuse(Verdict::Withdrawn), Standing::New]
+        );
+        // Even if the store has lost it.
+        assert_eq!(ask(&gate.rules().me, 3), Standing::Refuse(Verdict::Loop));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_is_stored_in_one_step_with_what_came_before_it() {
+        let data = tempfile::tempdir().unwrap();
+        let (gate, bringer) = gate_and_peer(data.path()).await;
+        for n in 1..=20u8 {
+            {
+                // Given up as soon as it is handed in: what is under way then is all of it.
+                let envelopes = vec![sealed(&bringer.name, n)];
+                let brought = gate.judge(&bringer, envelopes, Some(vec![n]), &Verifier::new(8), 1);
+                let commit = pin!(gate.take(brought));
+                let _ = commit.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            gate.settled().await.unwrap();
+            assert_eq!(gate.store().cursor(&Cursor::Peer(bringer.key)).await.unwrap(), Some(vec![n]));
+            assert_eq!(gate.store().head(), u64::from(n));
+        }
     }
 
     #[tokio::test]

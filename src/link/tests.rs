@@ -385,6 +385,27 @@ fn what_is_no_longer_permitted_is_not_sent_though_it_was_offered() {
 }
 
 #[test]
+fn what_is_withdrawn_is_neither_offered_nor_sent_though_it_was_offered() {
+    let (mut a, mut b) = (side(false, 0, From::All), side(false, 0, From::All));
+    settle(&mut a, &mut b, 1000);
+    let gone = |number: u128| move |_: &Name, id: Uuid| id == Uuid::from_u128(number);
+    a.log = 4;
+    let offers = a.step(Vec::new(), 3000).unwrap();
+    assert_eq!(a.link.push.retract(gone(2)), [2]);
+    let wants = b.step(offers, 3000).unwrap();
+    let bodies = a.step(wants, 3000).unwrap();
+    b.step(bodies, 3000).unwrap();
+    // Read, and not yet sent.
+    a.log = 6;
+    assert_eq!(a.link.push.needs(6, 3000), Some(4));
+    a.link.push.entries((5..=6).map(|n| entry(n, false)), 6);
+    assert_eq!(a.link.push.retract(gone(5)), [5]);
+    b.commit();
+    settle(&mut a, &mut b, 3000);
+    assert_eq!(numbers(&b), [1, 3, 4, 6]);
+}
+
+#[test]
 fn nearly_all_new_is_sent_whole() {
     let (mut a, mut b) = (side(false, 3000, From::All), side(false, 0, From::All));
     settle(&mut a, &mut b, 1000);
@@ -503,6 +524,30 @@ fn more_batches_than_may_be_open_end_the_link() {
     };
     (1..=MAX_BATCHES as u64).for_each(|no| drop(next(no).unwrap()));
     assert_eq!(next(MAX_BATCHES as u64 + 1), Err(Violation::Unexpected("more batches than may be open")));
+}
+
+#[test]
+fn no_more_batches_are_sent_than_may_be_open() {
+    let (mut a, mut b) = (side(true, 0, From::All), side(true, 0, From::All));
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    a.step(pull, 1000).unwrap();
+    // One event at a time, and nobody answers.
+    for n in 1..=1000 {
+        a.log = n;
+        a.step(Vec::new(), 1000 + n).unwrap();
+    }
+    assert_eq!(a.link.push.backlog().0, MAX_BATCHES / 2);
+}
+
+#[test]
+fn a_beat_moves_no_cursor_over_what_is_not_decided() {
+    let (mut a, mut b) = (side(false, 10, From::All), side(false, 0, From::All));
+    let pull = b.step(Vec::new(), 1000).unwrap();
+    let mut frames = a.step(pull, 1000).unwrap();
+    frames.push(Frame::Beat(Beat { token: ByteBuf::from([1; 64]) }));
+    b.step(frames, 1000).unwrap();
+    b.step(Vec::new(), 5000).unwrap();
+    assert_eq!(b.submitted, []);
 }
 
 #[test]

@@ -229,3 +229,20 @@ pub(super) fn await_release(dir: &Path) -> Result<(), OpenError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_snapshot_gets_its_name_and_half_a_one_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = [&b"where it lies"[..], &[0; 8], &crc32fast::hash(b"where it lies").to_le_bytes()].concat();
+        fs::write(dir.path().join("snap.2.generating"), &whole).unwrap();
+        fs::write(dir.path().join("snap.3.generating"), &whole[..20]).unwrap();
+        settle(dir.path()).unwrap();
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["snap.2"]);
+        assert_eq!(fs::read(dir.path().join("snap.2")).unwrap(), whole);
+    }
+}

@@ -66,7 +66,8 @@ pub enum Part {
     Calls,
     /// Some sectors, others not; lengths old or new; names up to some moment, folder by folder.
     Sectors,
-    /// As before, and names in any order.
+    /// As before, and names in any order; but nothing is removed before what was renamed before it. The journals of ext4 and xfs
+    /// keep that order, and sled needs it: it removes its last `snap.…` behind the new one's rename without a sync.
     Names,
 }
 
@@ -275,16 +276,19 @@ impl Choice<'_> {
 
     fn names(&mut self, pending: &[Naming], names: &mut BTreeMap<String, usize>) {
         let some = self.rng.random_range(0..=pending.len());
+        let mut renamed = true;
         for (place, naming) in pending.iter().enumerate() {
             let there = match self.part {
                 Part::All => true,
                 Part::Nothing => false,
                 Part::Prefix => naming.number < self.cut,
                 Part::Calls | Part::Sectors => place < some,
-                Part::Names => self.rng.random_bool(0.5),
+                Part::Names => self.rng.random_bool(0.5) && (renamed || naming.there.is_some()),
             };
             if there {
                 naming.apply(names);
+            } else if naming.gone.is_some() && naming.there.is_some() {
+                renamed = false;
             }
         }
     }

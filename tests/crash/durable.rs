@@ -3,7 +3,7 @@
 //! What a power cut leaves opens with an old witness too, and with what was purged: no image shows the difference. But the witness
 //! matters when sled has lost something, which goes unnoticed without it; and what was purged is to be gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::disk::{Disk, Part};
-use crate::trace::{Event, Word};
+use crate::trace::{Call, Event, Word};
 use crate::{STORE, folder, run, work};
 
 /// What is read of the store's folder after a power cut that takes everything that it can, and after one that takes nothing.
@@ -33,6 +33,11 @@ fn shelf(store: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }
 
+fn names(folder: &Path) -> BTreeSet<String> {
+    let Ok(files) = fs::read_dir(folder) else { return BTreeSet::new() };
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 #[test]
 fn the_witness_and_the_shelf_are_durable_where_it_matters() {
     let scratch = folder();
@@ -50,6 +55,11 @@ fn the_witness_and_the_shelf_are_durable_where_it_matters() {
             for (name, bytes) in there {
                 assert!(durable.get(&name) == Some(&bytes), "log/{name} after step {step}");
             }
+        }
+        if let Event::Said(Word::Opened(_)) = event {
+            // Of sled's snapshot too: segments that only an older one needs may be emptied from now on.
+            let [durable, there] = look(&disk, |store| names(&store.join("sled")));
+            assert_eq!(durable, there);
         }
         let matters = match event {
             Event::Said(Word::Acknowledged(step)) => work::expires(*step),
@@ -69,4 +79,52 @@ fn the_witness_and_the_shelf_are_durable_where_it_matters() {
     let [opened, expired, killed, again, second, third, closed] = &said[..] else { panic!("{said:?}") };
     assert!(opened < expired && expired < killed && killed <= again && again < second, "{said:?}");
     assert!(second < third && third < closed && opened.len() == closed.len(), "{said:?}");
+}
+
+/// What a kill leaves is the system's, and not yet the disk's: sled would note where it lies as if it were.
+#[test]
+fn what_a_kill_left_is_durable_before_sled_goes_on_from_it() {
+    let scratch = folder();
+    let root = scratch.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let (mut disk, mut killed) = (Disk::of(&root), None);
+    let sled = Path::new(STORE).join("sled");
+    let db = |disk: &Disk| look(disk, |store| fs::read(store.join("sled/db")).unwrap_or_default());
+    for event in &run(&root, 12, 0) {
+        // Killed when something was written, and before it was synced: the last time that this was so.
+        if matches!(event, Event::Begins(_, Call::Sync { path }) if *path == sled.join("db")) {
+            let [durable, there] = db(&disk);
+            killed = (durable != there).then(|| disk.clone()).or(killed);
+        }
+        disk.apply(event);
+    }
+    let mut disk = killed.expect("it syncs what it has written");
+    disk.apply(&Event::Gone);
+    let again = folder();
+    disk.write(Part::All, &mut ChaCha8Rng::seed_from_u64(0), again.path());
+    for event in &run(again.path(), 14, 0) {
+        if matches!(event, Event::Begins(_, call) if call.changes(&sled)) {
+            let [durable, there] = db(&disk);
+            assert!(durable == there);
+            return;
+        }
+        disk.apply(event);
+    }
+    panic!("sled has changed nothing");
+}
+
+/// Its thread would write heads of segments that call others stable, and use segments again, before either is synced.
+#[test]
+fn sled_writes_nothing_behind_our_back() {
+    let (runtime, dir) = (crate::runtime(), folder());
+    runtime.block_on(async {
+        let store = work::open(dir.path()).await.unwrap();
+        // Threads give themselves their names.
+        work::step(&store, 1).await.unwrap();
+        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        let names: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.join("comm")).ok()).collect();
+        assert!(names.iter().any(|name| name == "store\n"), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("flusher")), "{names:?}");
+        store.close().await;
+    });
 }

@@ -41,6 +41,13 @@ pub enum Call {
     Remove { path: PathBuf },
 }
 
+impl Event {
+    /// Whether something in this folder goes.
+    pub fn removes(&self, folder: &Path) -> bool {
+        matches!(self, Event::Begins(_, Call::Remove { path }) if path.starts_with(folder))
+    }
+}
+
 impl Call {
     /// Whether it changes something in this folder.
     pub fn changes(&self, folder: &Path) -> bool {

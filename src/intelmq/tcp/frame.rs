@@ -93,7 +93,12 @@ impl Partial {
             let found = self.buffer[from..].windows(separator.len()).position(|window| window == separator);
             let Some(end) = found.map(|at| from + at) else {
                 self.looked = self.buffer.len();
-                return if self.looked > most { Err(Broken::TooLong(self.looked as u64)) } else { Ok(None) };
+                // What is beyond may be the first bytes of a separator.
+                return if self.looked > most + separator.len() - 1 {
+                    Err(Broken::TooLong(self.looked as u64))
+                } else {
+                    Ok(None)
+                };
             };
             if end > most {
                 return Err(Broken::TooLong(end as u64));
@@ -136,6 +141,9 @@ mod tests {
             let stream = b"one\n\n\nsixteen bytes...\nhalf";
             assert_eq!(frames(stream, step, &separated(b"\n")).unwrap(), ["one", "sixteen bytes..."]);
             assert_eq!(frames(b"a-b--c---d--", step, &separated(b"--")).unwrap(), ["a-b", "c", "-d"]);
+            let stream = b"sixteen bytes...-+-and more";
+            assert_eq!(frames(stream, step, &separated(b"-+-")).unwrap(), ["sixteen bytes..."]);
+            assert!(frames(b"seventeen bytes..-+-", step, &separated(b"-+-")).is_err());
         }
     }
 

@@ -123,6 +123,11 @@ async fn what_is_purged_is_in_no_file() {
     assert_eq!(void(), 1);
     store_chunks(&store, 1, 50).await;
     assert_eq!(void(), 0);
+    // So it does without a restart between them.
+    store.purge(vec![2 * EACH + 1]).await.unwrap();
+    assert_eq!(void(), 1);
+    store_chunks(&store, 1, 50).await;
+    assert_eq!(void(), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use intelmq_relay::accept::Seen;
 use intelmq_relay::envelope::{Envelope, Sealed, Verifier};
-use intelmq_relay::link::{Frame, MAX_BATCHES};
+use intelmq_relay::link::{Batch, Beat, Frame, MAX_BATCHES};
 
 use super::graph::Ways;
 use super::lies::bodies;
@@ -37,6 +37,7 @@ impl World {
         if self.nodes[me].manner.lies() {
             return;
         }
+        self.check_token(me, peer, frame);
         let (no, mut shown, mut sizes) = match frame {
             Frame::Batch(batch) => {
                 let offers = batch.offers.iter().map(|offer| (offer.1.clone(), offer.2, offer.4, None)).collect();
@@ -67,6 +68,19 @@ impl World {
             assert!(before < 64 << 10, "a batch although {before} entries are put off");
             session.in_flight.extend(sizes.into_iter().map(|(slot, size)| ((no, slot), size)));
         }
+    }
+
+    /// A token speaks of nothing that was not shown or withheld: who resumes there gets all the rest.
+    fn check_token(&self, me: usize, peer: usize, frame: &Frame) {
+        let (Frame::Batch(Batch { token, .. }) | Frame::Beat(Beat { token })) = frame else { return };
+        let (node, push) = (&self.nodes[me], &self.nodes[me].sessions[&peer].link.push);
+        let (_, seq) = node.tokens_of(&self.nodes[peer].key).open(token).expect("its own token");
+        assert!(
+            seq <= push.place(),
+            "{} tells {peer} to resume behind {seq}, and stands at {}",
+            node.name,
+            push.place()
+        );
     }
 
     fn check_shown(&self, me: usize, peer: usize, event: usize, hidden: u16, envelope: Option<&Envelope>) {
