@@ -1,8 +1,8 @@
 //! What a peer brings, on its way through the gate: judged, committed, decided.
 //!
 //! Owns the order: judging is most of what an event costs, so what came is judged beside the link's task and one link has
-//! the use of every core, but it is committed and decided as it came, or a cursor would stand before what it is the end of.
-//! It must never keep what it has not been asked to: how much may be under way is the link's to say.
+//! the use of every core, but it is committed and decided as it came, or a cursor would be stored before what it stands for.
+//! It must never set a bound of its own: how much may be under way is the link's to say.
 
 use std::sync::Arc;
 
