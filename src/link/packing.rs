@@ -20,8 +20,8 @@ use crate::envelope::SeenKey;
 /// zstd's fastest usual level: envelopes are text, and much alike.
 const LEVEL: i32 = 1;
 
-/// Bytes of envelopes in the packs that are remembered, at most.
-const REMEMBERED: usize = 4 << 20;
+/// Packs that are remembered, and bytes of envelopes in them, at most.
+const REMEMBERED: (usize, usize) = (128, 4 << 20);
 /// Bytes of envelopes in one that is, at most.
 const LARGEST: usize = 128 << 10;
 
@@ -52,10 +52,16 @@ struct Packs {
 }
 
 struct Pack {
+    /// Where the first envelope lies: most others are told apart by it.
+    first: usize,
     /// Kept with it, so that their memory can be nobody else's.
     bodies: Vec<(u16, Bytes)>,
     bytes: usize,
     packed: Bytes,
+}
+
+fn place(bodies: &[(u16, Bytes)]) -> usize {
+    bodies.first().map_or(0, |(_, body)| body.as_ptr() as usize)
 }
 
 impl Pack {
@@ -63,7 +69,7 @@ impl Pack {
         let same = |(one, other): (&(u16, Bytes), &(u16, Bytes))| {
             (one.0, one.1.as_ptr(), one.1.len()) == (other.0, other.1.as_ptr(), other.1.len())
         };
-        self.bodies.len() == bodies.len() && self.bodies.iter().zip(bodies).all(same)
+        self.first == place(bodies) && self.bodies.len() == bodies.len() && self.bodies.iter().zip(bodies).all(same)
     }
 }
 
@@ -75,7 +81,7 @@ impl Packs {
     fn remember(&mut self, pack: Pack) {
         self.bytes += pack.bytes;
         self.packs.push_front(pack);
-        while self.bytes > REMEMBERED
+        while (self.packs.len() > REMEMBERED.0 || self.bytes > REMEMBERED.1)
             && let Some(oldest) = self.packs.pop_back()
         {
             self.bytes -= oldest.bytes;
@@ -124,7 +130,7 @@ pub fn pack(bodies: &[(u16, Bytes)]) -> Bytes {
     let packed = PACKER.with_borrow_mut(|packer| packer.pack(bodies));
     let bytes = bodies.iter().map(|(_, body)| body.len()).sum();
     if bytes <= LARGEST {
-        packs().remember(Pack { bodies: bodies.to_vec(), bytes, packed: packed.clone() });
+        packs().remember(Pack { first: place(bodies), bodies: bodies.to_vec(), bytes, packed: packed.clone() });
     }
     packed
 }
@@ -222,13 +228,14 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        for n in 0..200 {
-            let _ = pack(&[(0, Bytes::from(vec![n; LARGEST - usize::from(n)]))]);
+        for n in 0..600usize {
+            let size = if n < 200 { LARGEST - n } else { 10 };
+            let _ = pack(&[(0, Bytes::from(vec![n as u8; size]))]);
             let packs = LAST_PACKS.lock().unwrap();
             let held: usize =
                 packs.packs.iter().map(|pack| pack.bodies.iter().map(|(_, body)| body.len()).sum::<usize>()).sum();
             assert_eq!(held, packs.bytes);
-            assert!(held <= REMEMBERED);
+            assert!(held <= REMEMBERED.1 && packs.packs.len() <= REMEMBERED.0);
         }
     }
 }
