@@ -22,8 +22,9 @@ const THREADS: usize = 6;
 const GROWN: usize = 96 << 10;
 /// With so many entries in the log, it has that.
 const WARM: usize = 11_000;
-/// From then on, in KiB, from the first third of the time to the last.
-const GROWS: usize = 6 << 10;
+/// From then on, in KiB, from the first third of the time to the last: what is filled only when a peer comes back from far behind
+/// (its window, and chunks that are read from the disk for it, 8 MiB each; packs, 4 MiB), and the rest of sled's pages.
+const GROWS: usize = 24 << 10;
 
 /// An entry of a node's log.
 struct Entry {
