@@ -63,10 +63,13 @@ impl Envelope {
     }
 
     /// As [`Envelope::write`] in a flat shape of IntelMQ's, with these fields instead of the envelope's own: what they
-    /// were made to fit a data format.
+    /// were made to fit a data format, or what tells of a withdrawal. Only then do they mark the event: what did not fit has
+    /// been moved, and not to where a relay would believe it.
     pub fn write_fitted<'a>(&self, shape: Shape, fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         let mut out = String::with_capacity(self.bytes().len() + 512);
         let (typed, meta) = (shape != Shape::Bare, (shape == Shape::Extra).then(Marks::default));
+        let ours = self.header().kind == Kind::Withdrawal;
+        let fields = fields.filter(|(key, _)| ours || !key.starts_with(RELAY));
         self.write_fields(&mut out, fields, typed, meta);
         out
     }

@@ -257,4 +257,22 @@ mod tests {
         assert_eq!(message["type"], "withdrawal");
         assert_eq!(message["meta"]["relay:withdraws"], Uuid::nil().to_string());
     }
+
+    #[test]
+    fn what_is_moved_to_fit_does_not_speak_as_a_relay() {
+        let origin: Name = "cert-at".parse().unwrap();
+        let header = Message::read(b"{}").unwrap().header(&origin, Uuid::nil(), 0);
+        let fields = [("relay.withdraws", "\"x\""), ("relay.origin", "\"cert-zz\""), ("source.ip", "\"192.0.2.1\"")];
+        let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        let draft = Draft::new(header, fields, &Bounds::default()).unwrap();
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let sealed = seal(&Secret::from_seed(&[1; 32]), vec![draft], &mut rng).remove(0);
+        let events = Events { harmonization: Harmonization::Builtin, ..Events::default() };
+        for shape in [Shape::Extra, Shape::Typed, Shape::Bare] {
+            let event: Value = serde_json::from_slice(&Fit::new(&events, shape).text(&sealed).ok().unwrap()).unwrap();
+            assert_eq!(event["source.ip"], "192.0.2.1");
+            assert_eq!(event.get("extra.relay.withdraws"), None, "{shape:?}");
+            assert_ne!(event.get("extra.relay.origin"), Some(&json!("cert-zz")), "{shape:?}");
+        }
+    }
 }
